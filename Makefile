@@ -1,0 +1,112 @@
+# `make` alone lists the targets. Two of them are all a newcomer needs: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+DATA_DIR ?= data
+ARGS ?=
+JOBS ?= auto
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+URL := http://$(HOST):$(PORT)
+
+# Debian packages that the fault tests of `make test` call; without them those tests are skipped, and counted.
+APT_PACKAGES := strace e2fsprogs xfsprogs
+APT_COMMANDS := strace mkfs.ext4 mkfs.xfs
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test check soak bench format lock build clean apt
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+run: $(VENV)/.run ## start the broker in ./data (HOST=, PORT=, DATA_DIR=, ARGS=)
+	@echo
+	@echo "  streambroker will listen on $(URL) and keep its data in $(DATA_DIR)/; Ctrl-C stops it."
+	@echo "  The admin password is printed below, once, by the first start on an empty data directory. Try it:"
+	@echo
+	@echo "    curl -s $(URL)/login -H 'Content-Type: application/json' \\"
+	@echo "      -d '{\"username\": \"admin\", \"password\": \"THE-PASSWORD\"}'"
+	@echo
+	@exec $(BIN)/python -m streambroker serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR) $(ARGS)
+
+demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a retry, a dead letter
+	@$(BIN)/python -m workers.demo
+
+test: apt $(VENV)/.dev ## every test, in parallel (JOBS=, ARGS=)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start no process
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not system" --ignore tests/system --ignore tests/wire $(ARGS)
+
+soak: apt $(VENV)/.dev ## the system tests for hours rather than seconds (SOAK_MINUTES=)
+	SOAK_MINUTES=$(or $(SOAK_MINUTES),60) $(BIN)/python -m pytest -x --timeout 0 tests/system $(ARGS)
+
+bench: $(VENV)/.bench ## measure this broker beside Redis and NATS, and write a table
+	$(BIN)/python -m bench $(ARGS)
+
+format: $(VENV)/.dev ## put the code into the form that `make check` asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: $(VENV)/.run ## a wheel in dist/
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean: ## everything made here but the data and the virtual environment
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# --- the virtual environment -------------------------------------------------------------------------------------
+# A stamp per requirements file; each is installed by hash, then the project itself, editable, without dependencies.
+
+$(VENV)/.run $(VENV)/.workers $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/pip
+	$(PIP) install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/$*.txt
+	$(PIP) install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "streambroker needs Python 3.11 or newer: make PYTHON=/path/to/it …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; else \
+	  echo "Python's venv module is not complete here: sudo apt-get install python3-venv" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+apt:
+	@missing=; for command in $(APT_COMMANDS); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$command >/dev/null || missing="$$missing $$command"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); \
+	else echo "Not found:$$missing. The tests that need them will be skipped; to run them too, once, as root:" >&2; \
+	  echo "  apt-get install $(APT_PACKAGES)" >&2; fi
+
+# --- pinned versions ---------------------------------------------------------------------------------------------
+# Resolved together once, so that every file names the same version of a package, then written one by one with hashes
+# and without the address of any index. Run it on Python 3.11: what 3.12 and 3.13 need is a part of that.
+
+COMPILE = build/lock/venv/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+  --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+PINNED = $(COMPILE) --constraint build/lock/all.txt
+
+lock: ## pin the dependencies anew (UPGRADE=1: to the newest versions that pyproject.toml allows)
+	@mkdir -p build/lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+	test -d build/lock/venv || $(PYTHON) -m venv build/lock/venv
+	build/lock/venv/bin/pip install --quiet pip-tools
+	cp requirements/dev.txt build/lock/all.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra workers --extra dev --extra bench -o build/lock/all.txt pyproject.toml
+	rm -f build/lock/[!a]*.txt
+	$(PINNED) --only-build-deps --build-deps-for editable --build-deps-for wheel -o build/lock/build.txt pyproject.toml
+	$(PINNED) -o build/lock/run.txt pyproject.toml
+	$(PINNED) --extra workers -o build/lock/workers.txt pyproject.toml
+	$(PINNED) --extra dev -o build/lock/dev.txt pyproject.toml
+	$(PINNED) --extra bench -o build/lock/bench.txt pyproject.toml
+	for name in build run workers dev bench; do \
+	  { echo "# Written by \`make lock\` from pyproject.toml."; cat build/lock/$$name.txt; } > requirements/$$name.txt; done

@@ -1,0 +1,27 @@
+"""The scenarios by name. Each is a function of the plan and a progress callback that returns its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.figures import Outcome
+from bench.plan import Plan
+from bench.scenarios.common import Progress
+from bench.scenarios.drain import drain
+from bench.scenarios.flow import flow
+from bench.scenarios.idle import idle
+from bench.scenarios.latency import latency
+from bench.scenarios.publish import publish
+from bench.scenarios.rest import rest, rest_single
+
+Scenario = Callable[[Plan, Progress], Outcome]
+
+SCENARIOS: dict[str, Scenario] = {
+    "rest": rest,
+    "rest-single": rest_single,
+    "publish": publish,
+    "flow": flow,
+    "drain": drain,
+    "latency": latency,
+    "idle": idle,
+}

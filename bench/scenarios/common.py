@@ -1,0 +1,55 @@
+"""What scenarios share: rounds whose sides take turns in going first, and failures kept beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from bench.figures import Outcome
+from bench.jobs import RoundFailed
+from bench.loads import Result
+
+Progress = Callable[[str], None]
+
+
+def rounds(count: int, sides: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number each round and give the order of its sides; the order is turned by one each round."""
+    for number in range(count):
+        turn = number % len(sides)
+        yield number + 1, [*sides[turn:], *sides[:turn]]
+
+
+class Taker:
+    """Takes measurements into an outcome. A side that failed once is not tried again, and the failure is noted."""
+
+    def __init__(self, outcome: Outcome, progress: Progress) -> None:
+        self.outcome = outcome
+        self._progress = progress
+        self._failed: set[str] = set()
+
+    def take(self, key: str, side: str, measure: Callable[[], Sequence[tuple[str, str, float]]]) -> None:
+        """Run ``measure``, add its ``(suffix, unit, value)`` as the series ``key.side.suffix``."""
+        name = f"{key}.{side}"
+        if name in self._failed:
+            return
+        try:
+            values = measure()
+        except (RoundFailed, RuntimeError, OSError) as failure:
+            self._failed.add(name)
+            self.outcome.failures.append(f"{name}: {str(failure)[-1_500:]}")
+            self._progress(f"  {name}: FAILED {str(failure)[-1_500:]}")
+            return
+        for suffix, unit, value in values:
+            self.outcome.add(f"{name}.{suffix}", side, unit, value)
+        shown = ", ".join(
+            f"{suffix} {value:,.3g}" if value < 1e3 else f"{suffix} {value:,.0f}" for suffix, _, value in values
+        )
+        self._progress(f"  {name}: {shown}")
+
+
+def throughput(result: Result) -> list[tuple[str, str, float]]:
+    """The series every load has: rate, server CPU, and how busy the client was."""
+    return [
+        ("rate", "msg/s", result.rate),
+        ("server_cpu", "ms/1,000", result.cpu_ms_per_thousand),
+        ("client_busy", "% of a core", result.client_cpu / result.seconds * 100),
+    ]

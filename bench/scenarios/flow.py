@@ -1,0 +1,65 @@
+"""Publish, consume and ack at once: rate and server CPU, against NATS JetStream and Redis Streams."""
+
+from __future__ import annotations
+
+from bench.figures import Goal, Outcome
+from bench.jobs import run_load
+from bench.plan import Plan
+from bench.scenarios.common import Progress, Taker, rounds, throughput
+
+SIDES = ("ours", "nats", "redis", "redis-lean")
+
+
+def flow(plan: Plan, progress: Progress) -> Outcome:
+    """Single publishes with 64 in flight, then batches of 100 with ten in flight; one producer, one consumer."""
+    single, batches = plan.flow_single_window, plan.flow_batch_window
+    outcome = Outcome(
+        name="flow",
+        title="WebSocket publish + consume + ack at once",
+        method=f"{plan.flow_messages:,} messages of {plan.payload_bytes} bytes a round, one producer and one consumer on connections of "
+        f"their own in one client process, credit {plan.credit:,}. `single`: each message is a publish of its own, {single} in "
+        f"flight. `batch`: {plan.batch_size} messages a publish, {batches} in flight. From the first publish to the last "
+        "confirmed ack. Acks of ours and NATS are not confirmed but for the last; Redis' XACK is. Server CPU is user + system "
+        "time of the server's process in the same span.",
+        goals=[
+            *_goals("single", f"one by one, {single} in flight"),
+            *_goals("batch", f"batches of 100, {batches} in flight"),
+        ],
+    )
+    taker = Taker(outcome, progress)
+    for number, sides in rounds(plan.rounds, SIDES):
+        progress(f"flow: round {number}/{plan.rounds}")
+        for key, batch, window in (("single", 1, single), ("batch", plan.batch_size, batches)):
+            for side in sides:
+                taker.take(key, side, lambda side=side, batch=batch, window=window: _measure(side, batch, window, plan))
+    outcome.note(
+        "`redis` is redis-py in the loop read, ack, read; `redis-lean` overlaps acks with reads and sets no goal."
+    )
+    return outcome
+
+
+def _goals(key: str, text: str) -> list[Goal]:
+    ours = f"{key}.ours"
+    return [
+        Goal(text=f"publish + consume + ack, {text} ÷ NATS", ours=f"{ours}.rate", reference=f"{key}.nats.rate",
+             better="higher", least=1.0, aim=2.0),
+        Goal(text=f"publish + consume + ack, {text} ÷ Redis always", ours=f"{ours}.rate",
+             reference=f"{key}.redis.rate", better="higher", least=2.0),
+        Goal(text=f"server CPU per 1,000 messages, {text} ÷ Redis always", ours=f"{ours}.server_cpu",
+             reference=f"{key}.redis.server_cpu", better="lower", least=1.0),
+        Goal(text=f"server CPU per 1,000 messages, {text} ÷ NATS", ours=f"{ours}.server_cpu",
+             reference=f"{key}.nats.server_cpu", better="lower", aim=1.0),
+    ]  # fmt: skip
+
+
+def _measure(side: str, batch: int, window: int, plan: Plan) -> list[tuple[str, str, float]]:
+    result = run_load(
+        side,
+        "flow",
+        total=plan.flow_messages,
+        batch=batch,
+        window=window,
+        credit=plan.credit,
+        payload_bytes=plan.payload_bytes,
+    )
+    return [*throughput(result), ("duplicates", "messages", result.figures["duplicates"])]

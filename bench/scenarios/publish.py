@@ -1,0 +1,68 @@
+"""Confirmed WebSocket publishes in batches, against Redis Streams and against SQLite without a broker."""
+
+from __future__ import annotations
+
+import shutil
+
+from bench.figures import Goal, Outcome
+from bench.jobs import run_load
+from bench.plan import Plan
+from bench.rest import floor
+from bench.scenarios.common import Progress, Taker, rounds, throughput
+from bench.servers import scratch
+
+SIDES = ("ours", "redis", "sqlite", "nats", "redis-lean")
+
+
+def publish(plan: Plan, progress: Progress) -> Outcome:
+    """Batches of 100, one and four in flight."""
+    outcome = Outcome(
+        name="publish",
+        title="WebSocket publish, confirmed, batches of 100",
+        method=f"{plan.publish_messages:,} messages of {plan.payload_bytes} bytes a round from one client process, "
+        f"{' and '.join(map(str, plan.publish_windows))} batches of {plan.batch_size} in flight on every side. Ours: one publish "
+        "operation a batch on one WebSocket. Redis: a pipeline of XADD a batch (redis-py; lean: hiredis on one connection). "
+        f"NATS: publish_async a message. SQLite: executemany, {plan.sqlite_commit_rows:,} rows a commit, WAL, FULL.",
+        goals=[goal for window in plan.publish_windows for goal in _goals(window)],
+    )
+    taker = Taker(outcome, progress)
+    for number, sides in rounds(plan.rounds, SIDES):
+        progress(f"publish: round {number}/{plan.rounds}")
+        for window in plan.publish_windows:
+            for side in sides:
+                taker.take(f"window{window}", side, lambda side=side, window=window: _measure(side, window, plan))
+    outcome.note(
+        "`redis-lean` is Redis behind a client of our own without redis-py's cost per command; it sets no goal."
+    )
+    return outcome
+
+
+def _goals(window: int) -> list[Goal]:
+    text = f"WebSocket publish, batches of 100, {window} in flight"
+    key = f"window{window}"
+    return [
+        Goal(text=f"{text} ÷ Redis always", ours=f"{key}.ours.rate", reference=f"{key}.redis.rate",
+             better="higher", least=1.2),
+        Goal(text=f"{text} ÷ sqlite3 executemany", ours=f"{key}.ours.rate", reference=f"{key}.sqlite.rate",
+             better="higher", aim=0.4),
+    ]  # fmt: skip
+
+
+def _measure(side: str, window: int, plan: Plan) -> list[tuple[str, str, float]]:
+    if side == "sqlite":
+        directory = scratch()
+        try:
+            rows = floor("sqlite", plan.publish_messages, plan.payload_bytes, directory)["rows_per_s"]
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        return [("rate", "msg/s", rows)]
+    return throughput(
+        run_load(
+            side,
+            "publish",
+            total=plan.publish_messages,
+            batch=plan.batch_size,
+            window=window,
+            payload_bytes=plan.payload_bytes,
+        )
+    )

@@ -1,0 +1,228 @@
+"""What a store promises: messages are kept, handed out under leases and settled, atomically and durably.
+
+A store is given *commands*. The decisions are taken in `core`; a store applies them, each one whole or not at all, and
+answers when they are durable. Commands that overlap may share a commit. Stores never read the clock and never roll
+dice: both come in with the command. `memory.MemoryEngine` is the executable specification, and one contract suite and
+one model test (``tests/store``) run over every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from streambroker.core.errors import BrokerError, invalid
+from streambroker.core.lifecycle import Fate, LeaseTerms, Refusal, Ruling, Settlement
+from streambroker.core.message import Draft, Message, Standing, State, Status
+from streambroker.core.policy import QueueConfig
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue as it is stored. `created_at` in milliseconds since 1970."""
+
+    name: str
+    config: QueueConfig
+    paused: bool
+    created_at: int
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How many messages of a queue stand where."""
+
+    ready: int = 0
+    delayed: int = 0
+    leased: int = 0
+    processed: int = 0
+    failed: int = 0
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """One consumer's wish: up to `limit` messages and about `max_bytes` of content (one message always fits)."""
+
+    queue: str
+    limit: int
+    max_bytes: int
+    terms: LeaseTerms
+    now: int
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False):
+    """Store `drafts`, all or none, then serve `claims`: as a publish followed by claims, in one transaction.
+
+    `batch_key` makes the whole batch idempotent: used again within the queue's window it answers what it answered, or
+    raises `Invalid` where `digest` differs. `digests` holds one digest of content for each draft with a `dedup_id`.
+    """
+
+    queue: str
+    drafts: Sequence[Draft]
+    now: int
+    claims: Sequence[Claim] = ()
+    batch_key: str | None = None
+    digest: bytes = b""
+    digests: Sequence[bytes] = ()
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """The ids in the order of the drafts (of a duplicate: the first one's), which of them were duplicates (indexes),
+    what each claim got, whether messages are left ready in the queue, and how many were dropped to make room."""
+
+    ids: Sequence[int]
+    duplicates: Sequence[int]
+    claimed: Sequence[list[Message]]
+    ready: bool = False
+    replayed: bool = False
+    dropped: int = 0
+
+
+class Settle(msgspec.Struct, frozen=True, gc=False):
+    """Settle, release or extend, each item judged on its own. `relaxed`: all are known to be of `memory` queues."""
+
+    items: Sequence[Settlement]
+    now: int
+    relaxed: bool = False
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """What became of one item. `queue` is where the message was, `now_in` where it is, `lease` its newest token."""
+
+    id: int
+    refusal: Refusal | None
+    queue: str = ""
+    now_in: str = ""
+    state: State = State.READY
+    fate: Fate | None = None
+    already: bool = False
+    attempt: int = 0
+    due_at: int | None = None
+    lease: str | None = None
+
+
+def settled(before: Standing, ruling: Ruling) -> Settled:
+    """What to tell of a ruling."""
+    after = ruling.standing or before
+    return Settled(
+        before.id,
+        ruling.refusal,
+        before.queue,
+        after.queue,
+        after.state,
+        ruling.fate,
+        ruling.already,
+        after.attempt,
+        after.due_at,
+        before.lease,
+    )
+
+
+def other_content(dedup_id: str) -> BrokerError:
+    """The refusal of a dedup id that stood for other content."""
+    return invalid("/dedup_id", f"{dedup_id!r} was used for other content within the dedup window")
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """Do what is due by `now` for up to `limit` messages. Answers `Lapsed`."""
+
+    now: int
+    limit: int
+
+
+class Lapsed(msgspec.Struct, frozen=True):
+    """What the tick did, and when the next thing is due (milliseconds since 1970; None: nothing is)."""
+
+    items: Sequence[Settled]
+    next_due: int | None
+
+
+class Redrive(msgspec.Struct, frozen=True):
+    """Up to `limit` failed messages of `queue` (source None), or dead letters that `source` holds of it, ready again."""
+
+    queue: str
+    source: str | None
+    limit: int
+    now: int
+
+
+class Purge(msgspec.Struct, frozen=True):
+    """Delete up to `limit` messages of `queue` that stand in `states`. Answers how many."""
+
+    queue: str
+    states: Sequence[State]
+    limit: int
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Delete one message from any state. Answers a `Settled` (fate GONE, or refusal ``not_found``)."""
+
+    id: int
+
+
+class SaveQueue(msgspec.Struct, frozen=True):
+    """Create a queue or overwrite its configuration, and create the dead-letter queue it names. Answers `Queue`."""
+
+    name: str
+    config: QueueConfig
+    paused: bool
+    now: int
+
+
+class DropQueue(msgspec.Struct, frozen=True):
+    """Remove a queue at once; its messages can no longer be seen, and `Sweep` deletes them. Answers whether it was there."""
+
+    name: str
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Delete up to `limit` messages of dropped queues and forget dedup records that are over. Answers whether more is left."""
+
+    now: int
+    limit: int
+
+
+Command = Publish | Claim | Settle | Overdue | Redrive | Purge | Delete | SaveQueue | DropQueue | Sweep
+
+
+class Engine(Protocol):
+    """The synchronous heart of a store: what happens in one turn of the group commit."""
+
+    def turn(self, commands: Sequence[Command]) -> list[Any]:
+        """Apply the commands in one transaction, durable on return: publishes first, then settles, then claims, then the
+        rest in order. The answers stand in the order of the commands; a command that was refused has its `BrokerError`
+        there. Raises `StorageFailed` when nothing is known any more."""
+        ...
+
+
+class Store(Protocol):
+    """What the broker is given: an `Engine` behind a group commit, and reads beside it."""
+
+    def submit(self, command: Command) -> Awaitable[Any]:
+        """Apply one command; the future resolves once it is durable. The caller's cancellation does not undo it."""
+        ...
+
+    async def get(self, message_id: int) -> Message | None:
+        """One message, whole."""
+        ...
+
+    async def browse(
+        self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
+    ) -> tuple[list[Message], str | None]:
+        """Messages of a queue, nothing leased; and the cursor of the next page. A page may be short where a filter had
+        to look at many messages: the cursor then goes on. Raises `Invalid` for a cursor that is none."""
+        ...
+
+    async def queues(self) -> list[Queue]:
+        """All queues by name."""
+        ...
+
+    async def depth(self, queue: str) -> Depth:
+        """How many messages stand where, as of the last commit."""
+        ...
+
+    async def oldest_ready(self, queue: str) -> int | None:
+        """When the oldest message that waits to be delivered was published, in milliseconds since 1970."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted, then let go of the data."""
+        ...

@@ -1,0 +1,346 @@
+"""The executable specification of a store: plain dictionaries, one obvious line for each promise, no speed.
+
+The other engines are compared with this one, answer by answer (``tests/store/test_model.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streambroker.core import lifecycle
+from streambroker.core.errors import BrokerError, NotFound, QueueFull
+from streambroker.core.lifecycle import Fate
+from streambroker.core.message import STATES_OF, Draft, Message, Standing, State, Status, Verdict
+from streambroker.core.policy import QueueConfig
+from streambroker.store import paging
+from streambroker.store.contract import (
+    Claim,
+    Command,
+    Delete,
+    Depth,
+    DropQueue,
+    Lapsed,
+    Overdue,
+    Publish,
+    Published,
+    Purge,
+    Queue,
+    Redrive,
+    SaveQueue,
+    Settle,
+    Settled,
+    Sweep,
+    other_content,
+    settled,
+)
+from streambroker.store.sharing import Shares, by_queue
+
+_STANDING = Standing.__struct_fields__
+
+
+class MemoryEngine:
+    """Everything in dictionaries; nothing survives the process."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, Queue] = {}
+        self._messages: dict[int, Message] = {}
+        self._dedup: dict[tuple[str, bool, str], tuple[int, bytes, list[int], list[int]]] = {}
+
+    # -- one turn ------------------------------------------------------------------------------------------------------
+
+    def turn(self, commands: Sequence[Command]) -> list[Any]:
+        """Apply the commands: publishes, settles, claims, the rest."""
+        answers: list[Any] = [None] * len(commands)
+        rank = {Publish: 0, Settle: 1, Claim: 2}
+        order = sorted(range(len(commands)), key=lambda i: rank.get(type(commands[i]), 3))
+        for index in order:
+            command = commands[index]
+            if not isinstance(command, Claim):
+                try:
+                    answers[index] = self._apply(command)
+                except BrokerError as error:
+                    answers[index] = error
+        claims = [i for i in order if isinstance(commands[i], Claim)]
+        for index, got in zip(claims, self._claim([commands[i] for i in claims]), strict=True):  # type: ignore[misc]
+            answers[index] = got
+        return answers
+
+    def _apply(self, command: Command) -> Any:
+        match command:
+            case Publish():
+                return self._publish(command)
+            case Settle():
+                return [self._settle(item, command.now) for item in command.items]
+            case Overdue():
+                return self._overdue(command)
+            case Redrive():
+                return self._redrive(command)
+            case Purge():
+                return self._purge(command)
+            case Delete():
+                return self._delete(command.id)
+            case SaveQueue():
+                return self._save_queue(command)
+            case DropQueue():
+                return self._queues.pop(command.name, None) is not None
+            case Sweep():
+                return self._sweep(command)
+            case _:
+                raise AssertionError(f"{command} is served with the other claims")
+
+    # -- publish -------------------------------------------------------------------------------------------------------
+
+    def _publish(self, command: Publish) -> Published:
+        queue = self._queue(command.queue)
+        replay = self._seen(command.queue, True, command.batch_key, command.digest, command.now)
+        if replay:
+            return Published(replay[2], replay[3], [[] for _ in command.claims], replayed=True)
+        ids: list[int] = []
+        duplicates: list[int] = []
+        fresh: list[Draft] = []
+        here: dict[str, tuple[int, bytes]] = {}
+        digests = iter(command.digests)
+        for index, draft in enumerate(command.drafts):
+            first = None
+            if draft.dedup_id is not None:
+                digest = next(digests)
+                record = self._seen(command.queue, False, draft.dedup_id, digest, command.now)
+                first = record[2][0] if record else None
+                if draft.dedup_id in here:
+                    first, other = here[draft.dedup_id]
+                    if other != digest:
+                        raise other_content(draft.dedup_id)
+                here.setdefault(draft.dedup_id, (draft.id if first is None else first, digest))
+            if first is None:
+                fresh.append(draft)
+            else:
+                duplicates.append(index)
+            ids.append(draft.id if first is None else first)
+        dropped = self._make_room(queue, len(fresh))
+        until = command.now + queue.config.dedup_window_ms
+        for dedup_id, (first_id, digest) in here.items():
+            if any(draft.id == first_id for draft in fresh):
+                self._dedup[command.queue, False, dedup_id] = (until, digest, [first_id], [])
+        if command.batch_key is not None:
+            self._dedup[command.queue, True, command.batch_key] = (until, command.digest, ids, duplicates)
+        for draft in fresh:
+            self._insert(queue, draft, command.now)
+        claimed = self._claim(command.claims)
+        ready = bool(self._in(queue.name, State.READY))
+        return Published(ids, duplicates, claimed, ready, dropped=dropped)
+
+    def _seen(
+        self, queue: str, batch: bool, key: str | None, digest: bytes, now: int
+    ) -> tuple[int, bytes, list[int], list[int]] | None:
+        record = self._dedup.get((queue, batch, key)) if key is not None else None
+        if record is None or record[0] <= now:
+            return None
+        if record[1] != digest:
+            raise other_content(str(key))
+        return record
+
+    def _make_room(self, queue: Queue, fresh: int) -> int:
+        limit = queue.config.max_messages
+        here = self._in(queue.name, State.READY, State.DELAYED, State.LEASED)
+        excess = len(here) + fresh - limit
+        if not limit or excess <= 0:
+            return 0
+        oldest = sorted((m for m in here if m.state is not State.LEASED), key=lambda m: (m.state, m.id))[:excess]
+        if queue.config.overflow == "reject" or len(oldest) < excess:
+            raise QueueFull(f"queue {queue.name} holds its max_messages ({limit}) already")
+        for message in oldest:
+            del self._messages[message.id]
+        return len(oldest)
+
+    def _insert(self, queue: Queue, draft: Draft, now: int) -> None:
+        available = now if draft.available_at is None else draft.available_at
+        state = State.DELAYED if available > now else State.READY
+        self._messages[draft.id] = Message(
+            id=draft.id,
+            queue=queue.name,
+            state=state,
+            attempt=0,
+            failures=0,
+            max_attempts=draft.max_attempts,
+            updated_at=now,
+            available_at=available,
+            expires_at=draft.expires_at,
+            due_at=lifecycle.waiting_due(state, available, draft.expires_at),
+            lease=None,
+            holder=None,
+            verdict=Verdict.NONE,
+            error=None,
+            dead_letter=None,
+            priority=draft.priority,
+            created_at=now,
+            key=draft.key,
+            attributes=draft.attributes,
+            content=draft.content,
+        )
+
+    # -- claim, settle, what is due ------------------------------------------------------------------------------------
+
+    def _claim(self, claims: Sequence[Claim]) -> list[list[Message]]:
+        got: list[list[Message]] = [[] for _ in claims]
+        for queue, indexes in by_queue(claims):
+            shares = Shares([claims[i] for i in indexes])
+            now = claims[indexes[0]].now
+            for message in sorted(self._in(queue, State.READY), key=lambda m: (-m.priority, m.id)):
+                if message.expires_at is not None and message.expires_at <= now:
+                    continue
+                dealt = shares.deal(len(message.content))
+                if dealt is None:
+                    break
+                claim = claims[indexes[dealt]]
+                message.state, message.attempt, message.verdict = State.LEASED, message.attempt + 1, Verdict.NONE
+                message.lease, message.holder, message.due_at = claim.terms
+                message.updated_at = claim.now
+                got[indexes[dealt]].append(msgspec.structs.replace(message))
+        return got
+
+    def _settle(self, asked: lifecycle.Settlement, now: int) -> Settled:
+        message = self._messages.get(asked.id)
+        if message is None or message.queue not in self._queues:
+            return Settled(asked.id, "not_found")
+        before = _standing(message)
+        config, dlq = self._policies(message.queue)
+        ruling = lifecycle.settle(before, asked, config, dlq, now)
+        if ruling.standing is not None:
+            self._write(ruling.standing)
+        return settled(before, ruling)
+
+    def _overdue(self, command: Overdue) -> Lapsed:
+        waiting = sorted(
+            (m for m in self._messages.values() if m.due_at is not None and m.queue in self._queues),
+            key=lambda m: (m.due_at or 0, m.id),
+        )
+        items: list[Settled] = []
+        for message in waiting[: command.limit]:
+            if message.due_at is None or message.due_at > command.now:
+                break
+            before = _standing(message)
+            after, fate = lifecycle.overdue(before, *self._policies(message.queue), command.now)
+            if fate is Fate.GONE:
+                del self._messages[message.id]
+            else:
+                self._write(after)
+            items.append(settled(before, lifecycle.Ruling(None, after, fate)))
+        left = [m.due_at for m in self._messages.values() if m.due_at is not None and m.queue in self._queues]
+        return Lapsed(items, min(left, default=None))
+
+    def _redrive(self, command: Redrive) -> list[int]:
+        config = self._queue(command.queue).config
+        if command.source is None:
+            found = self._in(command.queue, State.FAILED)
+        else:
+            self._queue(command.source)
+            found = [
+                m
+                for m in self._in(command.source, State.READY, State.DELAYED, State.FAILED)
+                if m.dead_letter and msgspec.json.decode(m.dead_letter)["queue"] == command.queue
+            ]
+        found = sorted(found, key=paging.position)[: command.limit]
+        for message in found:
+            self._write(lifecycle.redrive(_standing(message), command.queue, config, command.now))
+        return [message.id for message in found]
+
+    # -- administration ------------------------------------------------------------------------------------------------
+
+    def _purge(self, command: Purge) -> int:
+        self._queue(command.queue)
+        found = sorted(self._in(command.queue, *command.states), key=paging.position)[: command.limit]
+        for message in found:
+            del self._messages[message.id]
+        return len(found)
+
+    def _delete(self, message_id: int) -> Settled:
+        message = self._messages.get(message_id)
+        if message is None or message.queue not in self._queues:
+            return Settled(message_id, "not_found")
+        del self._messages[message_id]
+        before = _standing(message)
+        return settled(before, lifecycle.Ruling(None, before, Fate.GONE))
+
+    def _save_queue(self, command: SaveQueue) -> Queue:
+        old = self._queues.get(command.name)
+        if old is None:  # what a dropped queue of that name left behind is not the new one's
+            self._forget(command.name)
+        queue = Queue(command.name, command.config, command.paused, old.created_at if old else command.now)
+        self._queues[command.name] = queue
+        dlq = command.config.dead_letter_queue
+        if dlq is not None and dlq not in self._queues:
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now))
+        return queue
+
+    def _sweep(self, command: Sweep) -> bool:
+        for name in {m.queue for m in self._messages.values()} - self._queues.keys():
+            self._forget(name)
+        self._dedup = {key: record for key, record in self._dedup.items() if record[0] > command.now}
+        return False
+
+    def _forget(self, name: str) -> None:
+        self._messages = {i: m for i, m in self._messages.items() if m.queue != name}
+        self._dedup = {key: record for key, record in self._dedup.items() if key[0] != name}
+
+    # -- reads ---------------------------------------------------------------------------------------------------------
+
+    def get(self, message_id: int) -> Message | None:
+        message = self._messages.get(message_id)
+        return msgspec.structs.replace(message) if message and message.queue in self._queues else None
+
+    def browse(
+        self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
+    ) -> tuple[list[Message], str | None]:
+        after = paging.parse(cursor)
+        states = STATES_OF[status] if status else tuple(State)
+        found = [
+            m
+            for m in sorted(self._in(queue, *states), key=paging.position)
+            if (key is None or m.key == key)
+            and (contains is None or contains in m.content)
+            and (after is None or paging.position(m) > after)
+        ]
+        page = [msgspec.structs.replace(m) for m in found[:limit]]
+        return page, paging.cursor(page[-1]) if len(found) > limit else None
+
+    def queues(self) -> list[Queue]:
+        return sorted(self._queues.values(), key=lambda q: q.name)
+
+    def depth(self, queue: str) -> Depth:
+        return Depth(*(len(self._in(queue, state)) for state in State))
+
+    def oldest_ready(self, queue: str) -> int | None:
+        return min((m.created_at for m in self._in(queue, State.READY)), default=None)
+
+    # -- small pieces --------------------------------------------------------------------------------------------------
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self._queues:
+            raise NotFound(f"there is no queue {name}")
+        return self._queues[name]
+
+    def _policies(self, name: str) -> tuple[QueueConfig, QueueConfig | None]:
+        config = self._queues[name].config
+        dlq = config.dead_letter_queue
+        if dlq is None:
+            return config, None
+        if dlq not in self._queues:  # dropped since: made again, for no message is ever dropped silently
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, self._queues[name].created_at))
+        return config, self._queues[dlq].config
+
+    def _in(self, queue: str, *states: State) -> list[Message]:
+        if queue not in self._queues:
+            return []
+        return [m for m in self._messages.values() if m.queue == queue and m.state in states]
+
+    def _write(self, after: Standing) -> None:
+        message = self._messages[after.id]
+        for field in _STANDING:
+            setattr(message, field, getattr(after, field))
+
+
+def _standing(message: Message) -> Standing:
+    return Standing(*(getattr(message, field) for field in _STANDING))

@@ -1,0 +1,118 @@
+"""Opening the one SQLite file: who may, with which settings, and whether what is in it is sound.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a file when two connections write or checkpoint at the same instant. So one
+connection of one process writes and checkpoints; the lock file keeps other brokers off, readers are ``query_only``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from importlib import resources
+from pathlib import Path
+
+from streambroker.core.errors import DataDamaged, DataDirUnusable
+
+DATABASE = "streambroker.db"
+_LOCK = "streambroker.lock"
+_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "foreign_keys": 0}
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+_CACHE_KIB = 32 * 1024
+
+
+class DirectoryLock:
+    """Holds a data directory for this process until `release()`, or until the process is gone however it ends."""
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataDirUnusable(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise DataDirUnusable(
+                f"another broker (pid {holder}) holds the data directory {data_dir}; stop it or use another --data-dir"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next broker in."""
+        os.close(self._fd)
+
+
+def open_writer(data_dir: Path) -> sqlite3.Connection:
+    """The one connection that writes: settings set and checked, the file checked and migrated.
+
+    Raises `DataDamaged` where the file is not sound (nothing is changed then) and `DataDirUnusable` where it cannot be
+    opened.
+    """
+    path = data_dir / DATABASE
+    existing = path.exists() and path.stat().st_size > 0
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        os.chmod(path, 0o600)
+    except (sqlite3.Error, OSError) as error:
+        raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
+    try:
+        if existing:
+            _check(connection, path)
+        _configure(connection)
+        migrate(connection, data_dir)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise DataDirUnusable(f"{path} cannot be used: {error}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise DataDamaged(f"{path} is damaged: {error}; restore a backup, nothing was changed") from error
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        connection.close()
+        raise DataDamaged(f"{path} is damaged: {found}; restore a backup, nothing was changed")
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+    connection.execute("PRAGMA temp_store = memory")
+    for name, value in _SETTINGS.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+    for name, value in _SETTINGS.items():
+        got = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        if got != value:
+            raise sqlite3.OperationalError(f"PRAGMA {name} is {got!r} and not {value!r} on this file system")
+
+
+def migrations() -> list[tuple[int, str]]:
+    """The numbered migrations, each a script; the number is the file's `user_version` after it."""
+    folder = resources.files("streambroker.store.sql") / "migrations"
+    scripts = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name)
+    return [(int(entry.name[:4]), entry.read_text()) for entry in scripts]
+
+
+def migrate(connection: sqlite3.Connection, data_dir: Path, scripts: list[tuple[int, str]] | None = None) -> None:
+    """Bring the file up to date, each step in one transaction, with a copy of what was there before it."""
+    steps = migrations() if scripts is None else scripts
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > steps[-1][0]:
+        raise sqlite3.OperationalError(f"it was written by a newer streambroker (schema {version}); use that one")
+    for number, script in steps:
+        if number <= version:
+            continue
+        if version:
+            backup = data_dir / f"backup-schema-{version}-{int(time.time())}.db"
+            connection.execute("VACUUM INTO ?", (str(backup),))
+            os.chmod(backup, 0o600)
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        version = number

@@ -1,0 +1,489 @@
+"""The SQLite engine: one turn of commands becomes one transaction on the one connection that writes.
+
+Everything here runs on the writer's thread, which owns the connection, the cache of queues and the counts. The loop
+reads the counts, never writes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from streambroker.core import lifecycle
+from streambroker.core.errors import BrokerError, Internal, NotFound, Overloaded, StorageFailed, StorageFull
+from streambroker.core.lifecycle import Fate, Ruling, Settlement
+from streambroker.core.message import Standing, State
+from streambroker.core.policy import QueueConfig
+from streambroker.store.contract import (
+    Claim,
+    Command,
+    Delete,
+    Depth,
+    DropQueue,
+    Lapsed,
+    Overdue,
+    Publish,
+    Published,
+    Purge,
+    Queue,
+    Redrive,
+    SaveQueue,
+    Settle,
+    Settled,
+    Sweep,
+    settled,
+)
+from streambroker.store.sharing import Shares, by_queue
+from streambroker.store.sql import statements as sql
+from streambroker.store.sql.inserting import Inserts
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_FULL = sqlite3.SQLITE_FULL
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# After these nothing is known of what is on the disk: a commit whose fsync failed may or may not come back.
+_FATAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
+_ROW_BYTES = 1_000
+"""About what one change of a row adds to the write-ahead log beside its content."""
+
+
+class QueueRow(msgspec.Struct):
+    """A queue and how many messages stand where; `counts` is indexed by `State`."""
+
+    id: int
+    queue: Queue
+    counts: list[int]
+
+    @property
+    def config(self) -> QueueConfig:
+        return self.queue.config
+
+
+class SqliteEngine:
+    """See the module; opened by `store.sql.sqlite`."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+        self._db = connection
+        self.by_name: dict[str, QueueRow] = {}
+        self._by_id: dict[int, QueueRow] = {}
+        self._names: dict[int, str] = {}
+        self._dropped: list[int] = []
+        self._undo: dict[int, list[int]] = {}
+        self._queues_changed = False
+        self._relaxed = False
+        self._unsaved = 0  # bytes in the write-ahead log since the last checkpoint, about
+        self._load()
+        self._recover(now)
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self.by_name, self._by_id, self._names, self._dropped = {}, {}, {}, []
+        for number, name, config, paused, created_at in self._db.execute(sql.SELECT_QUEUES).fetchall():
+            if name is None:
+                self._dropped.append(number)
+                continue
+            queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at)
+            self._know(QueueRow(number, queue, [0] * len(State)))
+        for number, state, count in self._db.execute(sql.COUNT).fetchall():
+            if number in self._by_id:
+                self._by_id[number].counts[state] = count
+
+    def _know(self, row: QueueRow) -> None:
+        self.by_name[row.queue.name] = self._by_id[row.id] = row
+        self._names[row.id] = row.queue.name
+
+    def _recover(self, now: int) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        for row in self._by_id.values():
+            if not row.counts[State.LEASED]:
+                continue
+            back = self._db.execute(sql.GIVE_BACK, (row.id,)).rowcount
+            row.counts[State.LEASED] -= back
+            row.counts[State.READY] += back
+            self._db.execute(sql.CLAMP, (now, now, now, row.id))
+        self._db.execute("COMMIT")
+
+    def last_id(self) -> int:
+        """The newest message id, 0 where there is none."""
+        return self._db.execute(sql.LAST_ID).fetchone()[0] or 0
+
+    # -- a turn --------------------------------------------------------------------------------------------------------
+
+    def turn(self, commands: Sequence[Command]) -> list[Any]:
+        """See `contract.Engine`. A transaction that fails is run again command by command, so that one fails alone."""
+        try:
+            return self._transaction(lambda: self._apply(commands), all(map(self._is_relaxed, commands)))
+        except sqlite3.Error as error:
+            if len(commands) == 1:
+                return [_refusal(error)]
+        except Exception:
+            log.exception("a turn of %d commands failed", len(commands))
+            if len(commands) == 1:
+                return [Internal("the broker failed at this; its log says why")]
+        return [answer for command in commands for answer in self.turn([command])]
+
+    def work(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in a transaction of its own, durable on return (accounts keep their tables this way)."""
+        try:
+            return self._transaction(lambda: function(self._db), relaxed=False)
+        except sqlite3.Error as error:
+            raise _refusal(error) from error
+
+    def _transaction(self, body: Callable[[], T], relaxed: bool) -> T:
+        """Raises `StorageFailed` when nothing is known any more; after any other error nothing has changed."""
+        self._undo, self._queues_changed = {}, False
+        try:
+            if relaxed is not self._relaxed:
+                self._db.execute(f"PRAGMA synchronous = {1 if relaxed else 2}")
+                self._relaxed = relaxed
+            self._db.execute("BEGIN IMMEDIATE")
+            answer = body()
+            self._db.execute("COMMIT")
+            return answer
+        except BaseException as error:
+            self._roll_back(error)
+            raise
+
+    def _roll_back(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.Error) and (error.sqlite_errorcode & 0xFF) in _FATAL:
+            raise StorageFailed(f"the storage failed: {error} ({error.sqlite_errorname})") from error
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        for number, counts in self._undo.items():
+            if number in self._by_id:
+                self._by_id[number].counts[:] = counts
+        if self._queues_changed:
+            self._load()
+
+    def tidy(self) -> None:
+        """Between turns: move the write-ahead log into the file when enough has gathered."""
+        if self._unsaved < _CHECKPOINT_BYTES:
+            return
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            if (error.sqlite_errorcode & 0xFF) in _FATAL:
+                raise StorageFailed(f"the checkpoint failed: {error} ({error.sqlite_errorname})") from error
+            log.warning("the checkpoint has to wait: %s", error)
+        self._unsaved = 0
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            log.warning("the last checkpoint has to wait for the next start: %s", error)
+        self._db.close()
+
+    def depth(self, name: str) -> Depth:
+        """Counts as of the last commit; from any thread."""
+        row = self.by_name.get(name)
+        return Depth(*row.counts) if row else Depth()
+
+    def _is_relaxed(self, command: Command) -> bool:
+        match command:
+            case Publish(queue=name) | Claim(queue=name):
+                row = self.by_name.get(name)
+                return row is not None and row.config.durability == "memory"
+            case Settle():
+                return command.relaxed
+            case _:
+                return False
+
+    def _apply(self, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = [None] * len(commands)
+        publishes: list[int] = []
+        settles: list[int] = []
+        claims: list[int] = []
+        rest: list[int] = []
+        for index, command in enumerate(commands):
+            match command:
+                case Publish():
+                    publishes.append(index)
+                case Settle():
+                    settles.append(index)
+                case Claim():
+                    claims.append(index)
+                case _:
+                    rest.append(index)
+        if publishes:
+            inserts = Inserts(self._db, self)
+            for index in publishes:
+                answers[index] = self._or_error(inserts.add, commands[index])
+            inserts.flush()
+            for index in publishes:
+                answers[index] = self._serve(commands[index], answers[index])  # type: ignore[arg-type]
+            self._unsaved += inserts.bytes
+        if settles:
+            self._settle([commands[i] for i in settles], settles, answers)  # type: ignore[misc]
+        if claims:
+            for index, got in zip(claims, self._claim([commands[i] for i in claims]), strict=True):  # type: ignore[misc]
+                answers[index] = got
+        for index in rest:
+            answers[index] = self._or_error(self._single, commands[index])
+        return answers
+
+    def _serve(self, command: Publish, answer: Published | BrokerError) -> Published | BrokerError:
+        """The claims of a publish that could not be served at the insert: older messages go first."""
+        if isinstance(answer, BrokerError) or not command.claims or answer.claimed:
+            return answer
+        claimed = self._claim(command.claims)
+        ready = self.row(command.queue).counts[State.READY] > 0
+        return msgspec.structs.replace(answer, claimed=claimed, ready=ready)
+
+    def _or_error(self, apply: Callable[[Any], Any], command: Command) -> Any:
+        # Refusals are decided before anything is written, so the transaction goes on without this command.
+        try:
+            return apply(command)
+        except BrokerError as error:
+            return error
+
+    def _single(self, command: Command) -> Any:
+        match command:
+            case Overdue():
+                return self._overdue(command)
+            case Redrive():
+                return self._redrive(command)
+            case Purge():
+                return self._purge(command)
+            case Delete():
+                return self._delete(command.id)
+            case SaveQueue():
+                return self._save_queue(command)
+            case DropQueue():
+                return self._drop_queue(command.name)
+            case Sweep():
+                return self._sweep(command)
+            case _:
+                raise AssertionError(f"{command} is served with its like")
+
+    # -- claims --------------------------------------------------------------------------------------------------------
+
+    def _claim(self, claims: Sequence[Claim]) -> list[list[Any]]:
+        got: list[list[Any]] = [[] for _ in claims]
+        for name, indexes in by_queue(claims):
+            row = self.by_name.get(name)
+            if row is None or not row.counts[State.READY]:
+                continue
+            asked = [claims[i] for i in indexes]
+            self._deal(row, asked, [got[i] for i in indexes])
+        return got
+
+    def _deal(self, row: QueueRow, claims: list[Claim], got: list[list[Any]]) -> None:
+        shares = Shares(claims)
+        cursor = self._db.execute(sql.SELECT_READY, (row.id, claims[0].now, shares.total()))
+        name = row.queue.name
+        for values in cursor:
+            dealt = shares.deal(len(values[-1]))
+            if dealt is None:
+                break
+            got[dealt].append(sql.message(values, name))
+        cursor.close()
+        for claim, messages in zip(claims, got, strict=True):
+            if not messages:
+                continue
+            token, holder, until = claim.terms
+            for message in messages:
+                message.state, message.attempt = State.LEASED, message.attempt + 1
+                message.lease, message.holder, message.due_at, message.updated_at = token, holder, until, claim.now
+                message.verdict = lifecycle.Verdict.NONE
+            ids = sql.given(message.id for message in messages)
+            self._db.execute(sql.LEASE, (token, holder, until, claim.now, ids))
+            self.count(row, State.READY, -len(messages))
+            self.count(row, State.LEASED, len(messages))
+            self._unsaved += _ROW_BYTES * len(messages)
+
+    # -- settles -------------------------------------------------------------------------------------------------------
+
+    def _settle(self, commands: Sequence[Settle], indexes: Sequence[int], answers: list[Any]) -> None:
+        standings = self._standings(item.id for command in commands for item in command.items)
+        acks: dict[tuple[int | None, int], list[int]] = {}
+        changed: dict[int, Standing] = {}
+        acked: set[int] = set()
+        for index, command in zip(indexes, commands, strict=True):
+            results = answers[index] = []
+            for item in command.items:
+                before = standings.get(item.id)
+                if before is None:
+                    results.append(Settled(item.id, "not_found"))
+                    continue
+                ruling = self._rule(before, item, command.now)
+                results.append(settled(before, ruling))
+                after = ruling.standing
+                if after is None or after is before:
+                    continue
+                standings[item.id] = after
+                self._moved(before, after)
+                if ruling.fate is Fate.PROCESSED and item.id not in changed:
+                    acks.setdefault((after.due_at, command.now), []).append(item.id)
+                    acked.add(item.id)
+                else:
+                    changed[item.id] = after
+        for (due_at, now), ids in acks.items():
+            self._db.execute(sql.ACK, (due_at, now, sql.given(ids)))
+        self._write(changed.values())
+        self._unsaved += _ROW_BYTES * (len(acked) + len(changed))
+
+    def _rule(self, before: Standing, item: Settlement, now: int) -> Ruling:
+        config, dlq = self._policies(before.queue, now)
+        return lifecycle.settle(before, item, config, dlq, now)
+
+    def _standings(self, ids: Any) -> dict[int, Standing]:
+        found = self._db.execute(sql.SELECT_STANDING, (sql.given(ids),)).fetchall()
+        return {row[0]: sql.standing(row, self._names) for row in found if row[1] in self._names}
+
+    def _policies(self, name: str, now: int) -> tuple[QueueConfig, QueueConfig | None]:
+        config = self.by_name[name].config
+        dlq = config.dead_letter_queue
+        if dlq is None:
+            return config, None
+        if dlq not in self.by_name:  # dropped since: made again, for no message is ever dropped silently
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now))
+        return config, self.by_name[dlq].config
+
+    def _write(self, standings: Any) -> None:
+        rows = [
+            (
+                self.by_name[s.queue].id, int(s.state), s.attempt, s.failures, s.max_attempts, s.updated_at,
+                s.available_at, s.expires_at, s.due_at, s.lease, s.holder, int(s.verdict), s.error, s.dead_letter, s.id,
+            )
+            for s in standings
+        ]  # fmt: skip
+        if rows:
+            self._db.executemany(sql.WRITE, rows)
+
+    # -- what is due ---------------------------------------------------------------------------------------------------
+
+    def _overdue(self, command: Overdue) -> Lapsed:
+        items: list[Settled] = []
+        gone: list[int] = []
+        changed: list[Standing] = []
+        for row in self._db.execute(sql.SELECT_DUE, (command.now, command.limit)).fetchall():
+            before = sql.standing(row, self._names)
+            if not before.queue:  # of a dropped queue
+                gone.append(before.id)
+                continue
+            after, fate = lifecycle.overdue(before, *self._policies(before.queue, command.now), command.now)
+            items.append(settled(before, Ruling(None, after, fate)))
+            if fate is Fate.GONE:
+                gone.append(before.id)
+                self.count(self.by_name[before.queue], before.state, -1)
+            else:
+                changed.append(after)
+                self._moved(before, after)
+        if gone:
+            self._db.execute(sql.DELETE, (sql.given(gone),))
+        self._write(changed)
+        self._unsaved += _ROW_BYTES * len(items)
+        left = self._db.execute(sql.NEXT_DUE).fetchone()
+        return Lapsed(items, left[0] if left else None)
+
+    def _redrive(self, command: Redrive) -> list[int]:
+        home = self.row(command.queue)
+        if command.source is None:
+            found = self._db.execute(sql.SELECT_FAILED, (home.id, command.limit)).fetchall()
+        else:
+            source = self.row(command.source)
+            found = self._db.execute(sql.SELECT_DEAD, (source.id, command.queue, command.limit)).fetchall()
+        changed = []
+        for values in found:
+            before = sql.standing(values, self._names)
+            after = lifecycle.redrive(before, command.queue, home.config, command.now)
+            self._moved(before, after)
+            changed.append(after)
+        self._write(changed)
+        return [standing.id for standing in changed]
+
+    # -- administration ------------------------------------------------------------------------------------------------
+
+    def _purge(self, command: Purge) -> int:
+        row = self.row(command.queue)
+        purged = 0
+        for state in command.states:
+            gone = self._db.execute(sql.PURGE, (row.id, int(state), command.limit - purged)).rowcount
+            self.count(row, state, -gone)
+            purged += gone
+        return purged
+
+    def _delete(self, message_id: int) -> Settled:
+        before = self._standings([message_id]).get(message_id)
+        if before is None:
+            return Settled(message_id, "not_found")
+        self._db.execute(sql.DELETE, (sql.given([message_id]),))
+        self.count(self.by_name[before.queue], before.state, -1)
+        return settled(before, Ruling(None, before, Fate.GONE))
+
+    def _save_queue(self, command: SaveQueue) -> Queue:
+        self._queues_changed = True
+        config = msgspec.json.encode(command.config).decode()
+        row = self.by_name.get(command.name)
+        if row is None:
+            queue = Queue(command.name, command.config, command.paused, command.now)
+            number = self._db.execute(sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at)).lastrowid
+            self._know(QueueRow(number or 0, queue, [0] * len(State)))
+        else:
+            self._db.execute(sql.UPDATE_QUEUE, (config, command.paused, row.id))
+            queue = row.queue = Queue(command.name, command.config, command.paused, row.queue.created_at)
+        dlq = command.config.dead_letter_queue
+        if dlq is not None and dlq not in self.by_name:
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now))
+        return queue
+
+    def _drop_queue(self, name: str) -> bool:
+        row = self.by_name.get(name)
+        if row is None:
+            return False
+        self._queues_changed = True
+        self._db.execute(sql.DROP_QUEUE, (row.id,))
+        self._db.execute(sql.DROP_DEDUP, (row.id,))
+        del self.by_name[name], self._by_id[row.id], self._names[row.id]
+        self._dropped.append(row.id)
+        return True
+
+    def _sweep(self, command: Sweep) -> bool:
+        self._db.execute(sql.SWEEP_DEDUP, (command.now,))
+        if self._dropped:
+            self._queues_changed = True
+            number = self._dropped[-1]
+            if self._db.execute(sql.SWEEP, (number, command.limit)).rowcount < command.limit:
+                self._db.execute(sql.DELETE_QUEUE, (number,))
+                self._dropped.pop()
+        return bool(self._dropped)
+
+    # -- small pieces --------------------------------------------------------------------------------------------------
+
+    def row(self, name: str) -> QueueRow:
+        """The queue of that name; raises `NotFound`."""
+        row = self.by_name.get(name)
+        if row is None:
+            raise NotFound(f"there is no queue {name}")
+        return row
+
+    def count(self, row: QueueRow, state: State, change: int) -> None:
+        """Keep the count of a queue; undone when the transaction is."""
+        if row.id not in self._undo:
+            self._undo[row.id] = row.counts.copy()
+        row.counts[state] += change
+
+    def _moved(self, before: Standing, after: Standing) -> None:
+        if before.state is after.state and before.queue == after.queue:
+            return
+        self.count(self.by_name[before.queue], before.state, -1)
+        self.count(self.by_name[after.queue], after.state, 1)
+
+
+def _refusal(error: sqlite3.Error) -> BrokerError:
+    code = error.sqlite_errorcode & 0xFF
+    if code == _FULL:
+        return StorageFull("the disk is full; nothing was stored", retry_after_ms=5_000)
+    if code in _BUSY:
+        return Overloaded("the database is busy; nothing was stored", retry_after_ms=1_000)
+    log.error("the database refused a statement: %s (%s)", error, error.sqlite_errorname)
+    return Internal("the database refused this; the broker's log says why")

@@ -1,0 +1,126 @@
+"""Reads beside the writer: SQLAlchemy's async engine over connections that cannot write.
+
+Every read is one short transaction: a reader that stays open would keep the write-ahead log from being reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from streambroker.core.message import STATES_OF, Message, State, Status
+from streambroker.core.policy import QueueConfig
+from streambroker.store import paging
+from streambroker.store.contract import Queue
+from streambroker.store.sql.statements import MESSAGE_COLUMNS, message
+
+SCAN_LIMIT = 20_000
+"""How many messages one page of a filtered browse looks at: a rare needle in a long queue takes several pages."""
+
+_COLUMNS = ", ".join(f"m.{column}" for column in MESSAGE_COLUMNS.split(", "))
+_GET = text(f"SELECT {_COLUMNS}, q.name FROM message m JOIN queue q ON q.id = m.queue_id WHERE m.id = :id AND q.name IS NOT NULL")
+_QUEUES = text("SELECT name, config, paused, created_at FROM queue WHERE name IS NOT NULL ORDER BY name")
+_QUEUE_ID = text("SELECT id FROM queue WHERE name = :name")
+_OLDEST_READY = " UNION ALL ".join(
+    "SELECT * FROM (SELECT created_at FROM message WHERE queue_id = :queue AND state = 0 "
+    f"AND priority = {priority} ORDER BY id LIMIT 1)"
+    for priority in range(10)
+)
+_OLDEST = text(f"SELECT min(created_at) FROM ({_OLDEST_READY})")
+# One step along the index: the rows of one state and priority in the order of delivery, from a position on.
+_WHERE = "FROM message m WHERE m.queue_id = :queue AND m.state = :state AND m.priority = :priority AND m.id > :id"
+_STEP = text(f"SELECT {_COLUMNS}, 1 {_WHERE} ORDER BY m.id LIMIT :limit")
+_FITS = '(:key IS NULL OR m."key" = :key) AND (:contains IS NULL OR instr(m.content, :contains) > 0)'
+_STEP_FILTERED = text(f"SELECT {_COLUMNS}, {_FITS} {_WHERE} ORDER BY m.id LIMIT :limit")
+
+
+class Reader:
+    """A small pool of read-only connections to the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2)
+        event.listen(self._engine.sync_engine, "connect", _read_only)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    async def get(self, message_id: int) -> Message | None:
+        """See `contract.Store`."""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(_GET, {"id": message_id})).fetchone()
+        return message(tuple(row[:-1]), row[-1]) if row else None
+
+    async def queues(self) -> list[Queue]:
+        """See `contract.Store`."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(_QUEUES)).fetchall()
+        return [Queue(n, msgspec.json.decode(c, type=QueueConfig), bool(p), at) for n, c, p, at in rows]
+
+    async def oldest_ready(self, queue: str) -> int | None:
+        """See `contract.Store`; ten looks into the index, one for each priority."""
+        async with self._engine.connect() as connection:
+            number = (await connection.execute(_QUEUE_ID, {"name": queue})).scalar()
+            found: int | None = (await connection.execute(_OLDEST, {"queue": number})).scalar()
+        return found
+
+    async def browse(
+        self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
+    ) -> tuple[list[Message], str | None]:
+        """See `contract.Store`."""
+        after = paging.parse(cursor)
+        states = STATES_OF[status] if status else tuple(State)
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(_browse, queue, states, key, contains, limit, after)
+
+
+def _browse(
+    connection: Connection,
+    queue: str,
+    states: tuple[State, ...],
+    key: str | None,
+    contains: bytes | None,
+    limit: int,
+    after: paging.Position | None,
+) -> tuple[list[Message], str | None]:
+    number = connection.execute(_QUEUE_ID, {"name": queue}).scalar()
+    filtered = key is not None or contains is not None
+    found: list[Message] = []
+    looked = 0
+    for state, priority, last in _steps(states, after):
+        where: dict[str, Any] = {"queue": number, "state": int(state), "priority": priority, "id": last}
+        if filtered:
+            where |= {"key": key, "contains": contains}
+        where["limit"] = SCAN_LIMIT - looked if filtered else limit - len(found) + 1
+        for row in connection.execute(_STEP_FILTERED if filtered else _STEP, where):
+            looked += 1
+            candidate = message(tuple(row[:-1]), queue)
+            if row[-1]:
+                if len(found) == limit:
+                    return found, paging.cursor(found[-1])
+                found.append(candidate)
+            if filtered and looked == SCAN_LIMIT:
+                return found, paging.cursor(candidate)
+    return found, None
+
+
+def _steps(states: tuple[State, ...], after: paging.Position | None) -> Iterator[tuple[State, int, int]]:
+    """State, priority and the id to go on from, in the order of `paging.position`."""
+    for state in states:
+        for priority in range(9, -1, -1):
+            if after is None or (state, -priority) > after[:2]:
+                yield state, priority, 0
+            elif (state, -priority) == after[:2]:
+                yield state, priority, after[2]
+
+
+def _read_only(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = 1")
+    cursor.execute("PRAGMA busy_timeout = 5000")
+    cursor.close()

@@ -1,0 +1,72 @@
+"""The default store: one SQLite file, one writer, readers beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streambroker.core.errors import StorageFailed
+from streambroker.core.message import Message, Status
+from streambroker.store.contract import Command, Depth, Queue
+from streambroker.store.groupcommit import GroupCommit
+from streambroker.store.sql.connection import DATABASE, DirectoryLock, open_writer
+from streambroker.store.sql.engine import SqliteEngine
+from streambroker.store.sql.reads import Reader
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """See `contract.Store`. Open with `SqliteStore.open()`."""
+
+    def __init__(self, lock: DirectoryLock, engine: SqliteEngine, commits: GroupCommit, reader: Reader) -> None:
+        self._lock = lock
+        self._engine = engine
+        self._commits = commits
+        self._reader = reader
+        self.last_id = engine.last_id()
+
+    @classmethod
+    async def open(cls, data_dir: Path, now: int, on_failure: Callable[[StorageFailed], None]) -> SqliteStore:
+        """Lock the directory, check and recover what is in it. Raises `DataDirUnusable` or `DataDamaged`."""
+        lock = DirectoryLock(data_dir)
+        try:
+            # The check reads the whole file; the loop stays free to answer /readyz.
+            engine = await asyncio.to_thread(lambda: SqliteEngine(open_writer(data_dir), now))
+        except BaseException:
+            lock.release()
+            raise
+        reader = Reader(data_dir / DATABASE)
+        return cls(lock, engine, GroupCommit(engine, on_failure), reader)
+
+    def submit(self, command: Command) -> Awaitable[Any]:
+        return self._commits.submit(command)
+
+    def work(self, function: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
+        """Run a function on the writer's connection in a transaction of its own; resolves once it is durable."""
+        return self._commits.work(function)
+
+    async def get(self, message_id: int) -> Message | None:
+        return await self._reader.get(message_id)
+
+    async def browse(
+        self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
+    ) -> tuple[list[Message], str | None]:
+        return await self._reader.browse(queue, status, key, contains, limit, cursor)
+
+    async def queues(self) -> list[Queue]:
+        return await self._reader.queues()
+
+    async def depth(self, queue: str) -> Depth:
+        return self._engine.depth(queue)
+
+    async def oldest_ready(self, queue: str) -> int | None:
+        return await self._reader.oldest_ready(queue)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._commits.close()
+        self._lock.release()

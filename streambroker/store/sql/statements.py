@@ -1,0 +1,99 @@
+"""The SQL of the writer, and rows to messages.
+
+The hot statements do their whole work in one step of the engine: sqlite3 gives up the interpreter's lock once for each
+step and has to win it back from a busy event loop, so a hundred small steps would wait a hundred times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streambroker.core.message import Message, Standing, State, Verdict
+
+_STANDING = (
+    "id, queue_id, state, attempt, failures, max_attempts, updated_at, available_at, expires_at, due_at, lease, holder, "
+    "verdict, error, dead_letter"
+)
+MESSAGE_COLUMNS = _STANDING + ', priority, created_at, "key", attributes, content'
+_ROW = "(" + ",".join("?" * 20) + ")"
+_GIVEN = "(SELECT value FROM json_each(?))"
+
+CHUNKS = (64, 8, 1)
+INSERT = {n: f"INSERT INTO message ({MESSAGE_COLUMNS}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
+
+SELECT_READY = (
+    f"SELECT {MESSAGE_COLUMNS} FROM message WHERE queue_id = ? AND state = 0 AND (expires_at IS NULL OR expires_at > ?) "
+    "ORDER BY priority DESC, id LIMIT ?"
+)
+LEASE = (
+    "UPDATE message SET state = 2, attempt = attempt + 1, verdict = 0, lease = ?, holder = ?, due_at = ?, updated_at = ? "
+    f"WHERE id IN {_GIVEN}"
+)
+SELECT_STANDING = f"SELECT {_STANDING} FROM message WHERE id IN {_GIVEN}"
+ACK = f"UPDATE message SET state = 3, verdict = 1, due_at = ?, updated_at = ? WHERE id IN {_GIVEN}"
+WRITE = (
+    "UPDATE message SET queue_id = ?, state = ?, attempt = ?, failures = ?, max_attempts = ?, updated_at = ?, "
+    "available_at = ?, expires_at = ?, due_at = ?, lease = ?, holder = ?, verdict = ?, error = ?, dead_letter = ? "
+    "WHERE id = ?"
+)
+DELETE = f"DELETE FROM message WHERE id IN {_GIVEN}"
+
+SELECT_DUE = f"SELECT {_STANDING} FROM message WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"
+NEXT_DUE = "SELECT due_at FROM message WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
+SELECT_FAILED = (
+    f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state = 4 ORDER BY priority DESC, id LIMIT ?"
+)
+SELECT_DEAD = (
+    f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state IN (0, 1, 4) "
+    "AND json_extract(dead_letter, '$.queue') = ? ORDER BY state, priority DESC, id LIMIT ?"
+)
+SELECT_OLDEST = "SELECT id FROM message WHERE queue_id = ? AND state = ? AND priority = ? ORDER BY id LIMIT ?"
+PURGE = (
+    "DELETE FROM message WHERE id IN "
+    "(SELECT id FROM message WHERE queue_id = ? AND state = ? ORDER BY priority DESC, id LIMIT ?)"
+)
+SWEEP = "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue_id = ? LIMIT ?)"
+
+SELECT_DEDUP = 'SELECT digest, ids, duplicates FROM dedup WHERE queue_id = ? AND batch = ? AND "key" = ? AND expires_at > ?'
+INSERT_DEDUP = "INSERT OR REPLACE INTO dedup VALUES (?, ?, ?, ?, ?, ?, ?)"
+SWEEP_DEDUP = "DELETE FROM dedup WHERE expires_at <= ?"
+DROP_DEDUP = "DELETE FROM dedup WHERE queue_id = ?"
+
+SELECT_QUEUES = "SELECT id, name, config, paused, created_at FROM queue"
+INSERT_QUEUE = "INSERT INTO queue (name, config, paused, created_at) VALUES (?, ?, ?, ?)"
+UPDATE_QUEUE = "UPDATE queue SET config = ?, paused = ? WHERE id = ?"
+DROP_QUEUE = "UPDATE queue SET name = NULL WHERE id = ?"
+DELETE_QUEUE = "DELETE FROM queue WHERE id = ?"
+
+COUNT = "SELECT queue_id, state, count(*) FROM message GROUP BY queue_id, state"
+LAST_ID = "SELECT max(id) FROM message"
+# After a restart a session's lease has no session: given back, which is no failure.
+GIVE_BACK = "UPDATE message SET state = 0, due_at = expires_at WHERE state = 2 AND due_at IS NULL AND queue_id = ?"
+# A clock that was set back while the broker was down must not make a lease longer than it was given.
+CLAMP = "UPDATE message SET due_at = ? + due_at - updated_at, updated_at = ? WHERE state = 2 AND updated_at > ? AND queue_id = ?"
+
+_STATES = tuple(State)
+_VERDICTS = tuple(Verdict)
+
+
+def given(ids: Iterable[int]) -> str:
+    """Ids as the JSON array that ``IN`` takes in one parameter."""
+    return "[" + ",".join(map(str, ids)) + "]"
+
+
+def standing(row: tuple[Any, ...], names: Mapping[int, str]) -> Standing:
+    """A row of `_STANDING`; the queue's name is empty where the queue was dropped."""
+    number, queue, state, *middle, verdict, error, dead_letter = row
+    return Standing(
+        number, names.get(queue, ""), _STATES[state], *middle, _VERDICTS[verdict], error, dead_letter
+    )
+
+
+def message(row: tuple[Any, ...], queue: str) -> Message:
+    """A row of `MESSAGE_COLUMNS`."""
+    number, _, state, *middle, verdict, error, dead_letter, priority, created_at, key, attributes, content = row
+    return Message(
+        number, queue, _STATES[state], *middle, _VERDICTS[verdict], error, dead_letter, priority, created_at, key,
+        attributes, content,
+    )  # fmt: skip

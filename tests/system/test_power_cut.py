@@ -1,0 +1,59 @@
+"""The power is cut under load: what was confirmed is on the disk, and not only on its way there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.harness import BrokerProcess
+from tests.system.broken import broken_command
+from tests.system.checker import Property
+from tests.system.conftest import missing
+from tests.system.disk import Disk, Kind, loop_devices_possible, why_impossible
+from tests.system.history import Crash, History, now
+from tests.system.test_crash import survive
+from tests.system.workload import ENVIRONMENT, Interrupt
+
+CUTS = int(os.environ.get("STREAMBROKER_TEST_CUTS", "5"))
+LIMIT = 300 + 20 * CUTS
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(LIMIT)]
+
+
+@pytest.fixture(params=["ext4", "xfs"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    if reason := why_impossible(found):
+        missing(reason, possible_here=loop_devices_possible())
+    return found
+
+
+def cutting(disk: Disk) -> Interrupt:
+    async def cut(broker: BrokerProcess, history: History) -> None:
+        history.crashes.append(Crash(now()))
+        disk.cut_power()
+        await asyncio.to_thread(broker.kill)
+        history.crashes.append(Crash(now()))
+        await asyncio.to_thread(disk.power_on)
+
+    return cut
+
+
+async def test_a_power_cut_loses_nothing_and_breaks_no_promise(tmp_path: Path, seed: int, kind: Kind) -> None:
+    with Disk(tmp_path, kind) as disk, BrokerProcess(disk.path / "data", env=ENVIRONMENT) as broker:
+        findings = await survive(broker, tmp_path, seed, CUTS, 0, cutting(disk))
+    assert findings == ""
+
+
+@pytest.mark.parametrize("kind", ["ext4"], indirect=True)
+@pytest.mark.parametrize("fault", ["synchronous-normal", "synchronous-off"])
+async def test_a_build_that_does_not_sync_each_commit_is_found_out(
+    tmp_path: Path, seed: int, kind: Kind, fault: str
+) -> None:
+    command = broken_command(fault)
+    with Disk(tmp_path, kind) as disk, BrokerProcess(disk.path / "data", env=ENVIRONMENT, command=command) as broker:
+        findings = await survive(broker, tmp_path, seed, 3, 0, cutting(disk))
+    assert f"x {Property.LOST}" in findings
