@@ -37,7 +37,7 @@ demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a 
 	@$(BIN)/python -m workers.demo
 
 test: apt $(VENV)/.dev ## every test, in parallel (JOBS=, ARGS=)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start no process
 	$(BIN)/ruff format --check .
@@ -45,8 +45,10 @@ check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start 
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not system" --ignore tests/system --ignore tests/wire $(ARGS)
 
-soak: apt $(VENV)/.dev ## the system tests for hours rather than seconds (SOAK_MINUTES=)
-	SOAK_MINUTES=$(or $(SOAK_MINUTES),60) $(BIN)/python -m pytest -x --timeout 0 tests/system $(ARGS)
+soak: apt $(VENV)/.dev ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
+	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \
+	STREAMBROKER_TEST_STOPS=$(or $(STOPS),100) STREAMBROKER_TEST_CUTS=$(or $(CUTS),50) \
+	  $(BIN)/python -m pytest -x tests/system $(ARGS)
 
 bench: $(VENV)/.bench ## measure this broker beside Redis and NATS, and write a table
 	$(BIN)/python -m bench $(ARGS)

@@ -35,9 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", choices=sorted(SCENARIOS), help="a scenario; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (5; quick 3)")
-    parser.add_argument(
-        "--quick", action="store_true", help="smaller sizes, fewer rounds: shows that it works, proves nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds; proves nothing")
     parser.add_argument("--name", help="name of the files in bench/results (latest, or quick)")
     parser.add_argument("--json", type=Path, help="write the JSON there instead")
     return parser.parse_args(argv)
@@ -45,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def progress(text: str) -> None:
     """One line to standard error, with the time."""
-    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def run_scenario(name: str, plan: Plan) -> Outcome:

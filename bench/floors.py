@@ -17,6 +17,7 @@ from bench.numbers import percentile
 
 BLOCK = 4096
 """Bytes of one append: the smallest thing a disk writes."""
+COMMIT_ROWS = 1_000
 
 
 def append_sync(directory: Path, count: int) -> dict[str, float]:
@@ -36,21 +37,36 @@ def append_sync(directory: Path, count: int) -> dict[str, float]:
     return {"p50_ms": percentile(took, 0.5) * 1e3, "p99_ms": percentile(took, 0.99) * 1e3}
 
 
-def sqlite_insert(directory: Path, count: int, size: int, commit_rows: int = 1_000) -> dict[str, float]:
-    """Rows per second of stdlib ``executemany`` into a WAL database, synchronous=FULL, ``commit_rows`` a commit."""
+PLAIN = "id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, content BLOB NOT NULL"
+FULL = """
+    id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, content BLOB NOT NULL, state INTEGER NOT NULL,
+    attempt INTEGER NOT NULL, failures INTEGER NOT NULL, max_attempts INTEGER, priority INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, available_at INTEGER NOT NULL, expires_at INTEGER,
+    lease TEXT, error TEXT, "key" TEXT, attributes BLOB
+"""
+_ROW = (0, 0, 0, None, 0, 1_795_000_000_000, 1_795_000_000_000, 1_795_000_000_000, None, None, None, None, None)
+
+
+def sqlite_insert(directory: Path, count: int, size: int, *, full: bool) -> dict[str, float]:
+    """Rows per second of stdlib ``executemany`` into a WAL database, synchronous=FULL, 1,000 rows a commit.
+
+    ``full`` inserts what a message broker must know of a message, with one index for the order of delivery; otherwise
+    three columns and no index.
+    """
     database = sqlite3.connect(directory / "floor.db", isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")
-    database.execute(
-        "CREATE TABLE message (id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, status INTEGER NOT NULL,"
-        " created_at INTEGER NOT NULL, content BLOB NOT NULL)"
-    )
+    database.execute(f"CREATE TABLE message ({FULL if full else PLAIN})")
+    if full:
+        database.execute("CREATE INDEX ready ON message (queue, state, priority DESC, id)")
+    tail = _ROW if full else ()
+    insert = f"INSERT INTO message VALUES ({', '.join('?' * (3 + len(tail)))})"
     body = os.urandom(size)
     start = time.perf_counter()
-    for at in range(0, count, commit_rows):
-        rows = [(at + offset, 1, 0, 1_795_000_000_000, body) for offset in range(min(commit_rows, count - at))]
+    for at in range(0, count, COMMIT_ROWS):
+        rows = [(number, 1, body, *tail) for number in range(at, min(at + COMMIT_ROWS, count))]
         database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?)", rows)
+        database.executemany(insert, rows)
         database.execute("COMMIT")
     seconds = time.perf_counter() - start
     database.close()
@@ -63,7 +79,7 @@ def main() -> None:
     if floor == "append":
         measured = append_sync(directory, count)
     else:
-        measured = sqlite_insert(directory, count, size)
+        measured = sqlite_insert(directory, count, size, full=floor == "sqlite")
     sys.stdout.buffer.write(msgspec.json.encode(measured))
 
 

@@ -16,7 +16,7 @@ import psutil
 import uvloop
 
 from bench.loads import content
-from bench.wire import Connection, connect
+from bench.wire import Connection, Delivered, connect
 
 _AT_ONCE = 100
 _WARM_UP = 50
@@ -90,7 +90,7 @@ class Idle:
         self._sockets.append(connection)
         await connection.request("subscribe", queue="idle-sockets", credit=10)
 
-    def _count(self, messages: list[object]) -> None:
+    def _count(self, messages: list[Delivered]) -> None:
         self._delivered += len(messages)
 
     async def _park(self) -> None:

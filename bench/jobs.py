@@ -11,7 +11,7 @@ from bench.loads import Job, Result
 from bench.servers import REPOSITORY, Server, running
 
 
-class RoundFailed(Exception):
+class RoundError(Exception):
     """A client process ended with an error; the message holds its last lines and the server's."""
 
 
@@ -32,8 +32,8 @@ def run_client(module: str, job: msgspec.Struct, server: Server, timeout: float)
     try:
         done = subprocess.run(argv, capture_output=True, timeout=timeout, check=False, cwd=REPOSITORY)
     except subprocess.TimeoutExpired as late:
-        raise RoundFailed(f"the client took longer than {timeout:.0f} s\nserver: {server.log_tail()}") from late
+        raise RoundError(f"the client took longer than {timeout:.0f} s\nserver: {server.log_tail()}") from late
     if done.returncode != 0:
         tail = done.stderr[-2_000:].decode(errors="replace")
-        raise RoundFailed(f"client: {tail}\nserver: {server.log_tail()}")
+        raise RoundError(f"client: {tail}\nserver: {server.log_tail()}")
     return done.stdout

@@ -16,6 +16,7 @@ _STAMP = 20
 """Digits of the send time at the front of a content, after the opening quote."""
 _WARM_UP = 500
 _DEADLINE_SECONDS = 600.0
+_STALL_SECONDS = 20.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,21 +133,38 @@ class Counter:
         self.done.set()
         return True
 
+    async def complete(self) -> None:
+        """Wait for the goal; ``RuntimeError`` when nothing arrives for a while."""
+        seen = -1
+        while not self.done.is_set():
+            if self.seen == seen:
+                raise RuntimeError(f"the delivery stalled after {seen} of {self.goal} messages")
+            seen = self.seen
+            try:
+                async with asyncio.timeout(_STALL_SECONDS):
+                    await self.done.wait()
+            except TimeoutError:
+                continue
+
 
 async def _settled(clients: Sequence[Client]) -> None:
     waits = [asyncio.ensure_future(client.settled.wait()) for client in clients]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    settled, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=_STALL_SECONDS)
     for wait in waits:
         wait.cancel()
+    if not settled:
+        raise RuntimeError("the last ack was not confirmed")
 
 
-async def _check_all_settled(client: Client) -> None:
-    for _ in range(100):
-        left = await client.unsettled()
-        if left == 0:
-            return
+async def _check(client: Client, counter: Counter) -> None:
+    """Nothing may be left behind, nothing may have come twice."""
+    deadline = time.monotonic() + 10
+    while left := await client.unsettled():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{left} messages were not settled")
         await asyncio.sleep(0.05)
-    raise RuntimeError(f"{left} messages were not settled")
+    if counter.seen != counter.goal:
+        raise RuntimeError(f"{counter.seen - counter.goal} messages came twice")
 
 
 async def flow(job: Job, make: MakeClient) -> Result:
@@ -156,18 +174,18 @@ async def flow(job: Job, make: MakeClient) -> Result:
     counter = Counter(_WARM_UP)
     await consumer.consume(counter, job.credit)
     await _publish_all(producer, job, _WARM_UP)
-    await counter.done.wait()
-    await consumer.settled.wait()
+    await counter.complete()
+    await _settled([consumer])
     consumer.settled.clear()
     counter.done.clear()
     counter.goal += job.total
     meter = Meter(job)
     await _publish_all(producer, job, job.total)
     published = time.perf_counter() - meter.start
-    await counter.done.wait()
+    await counter.complete()
     await _settled([consumer])
-    result = meter.result(job.total, {"published_s": published, "duplicates": counter.seen - counter.goal})
-    await _check_all_settled(consumer)
+    result = meter.result(job.total, {"published_s": published})
+    await _check(consumer, counter)
     await producer.close()
     await consumer.close()
     return result
@@ -199,7 +217,7 @@ async def drain(job: Job, make: MakeClient) -> Result:
     memory.append(meter.rss())
     for consumer in consumers:
         await consumer.consume(received, job.credit, job.consumers)
-    await counter.done.wait()
+    await counter.complete()
     await _settled(consumers)
     figures = {
         "first_tenth_per_s": tenth / (marks[0] - meter.start),
@@ -207,10 +225,9 @@ async def drain(job: Job, make: MakeClient) -> Result:
         "last_tenth_per_s": tenth / (marks[9] - marks[8]),
         "rss_before_mib": memory[0],
         "rss_most_mib": max(memory),
-        "duplicates": counter.seen - counter.goal,
     }
     result = meter.result(job.total, figures)
-    await _check_all_settled(consumers[0])
+    await _check(consumers[0], counter)
     for consumer in consumers:
         await consumer.close()
     return result
@@ -242,7 +259,7 @@ async def latency(job: Job, make: MakeClient) -> Result:
         task = asyncio.create_task(producer.publish([body]))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-    await counter.done.wait()
+    await counter.complete()
     await asyncio.gather(*tasks)
     result = meter.result(total)
     measured = sorted(delays[len(delays) // 20 :])

@@ -31,7 +31,7 @@ LIBRARIES = (
 def describe(directory: Path) -> dict[str, str]:
     """Facts for the head of a report; ``directory`` tells which file system is measured."""
     facts = {
-        "machine": f"{psutil.cpu_count()} × {_cpu_model()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "machine": f"{psutil.cpu_count()} x {_cpu_model()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, {_file_system(directory)}",
         "load at the start": " ".join(f"{value:.2f}" for value in psutil.getloadavg()),
         "Python": f"{platform.python_version()}, stdlib sqlite3 with SQLite {sqlite3.sqlite_version}",

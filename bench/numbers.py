@@ -13,7 +13,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value below which ``share`` (0–1) of the sorted ``ordered`` lies (nearest rank), NaN of nothing."""
+    """The value below which ``share`` (0 to 1) of the sorted ``ordered`` lies (nearest rank), NaN of nothing."""
     if not ordered:
         return math.nan
     return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
@@ -27,7 +27,7 @@ def ratios(ours: Sequence[float], reference: Sequence[float]) -> list[float]:
 def human(value: float) -> str:
     """Three significant digits, thousands separated."""
     if math.isnan(value):
-        return "–"
+        return "-"
     if abs(value) >= 1_000:
         return f"{value:,.0f}"
     if abs(value) >= 100:

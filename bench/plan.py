@@ -21,7 +21,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     publish_messages: int = 100_000
     publish_windows: tuple[int, ...] = (1, 4)
     """Batches in flight at a time; each is a row of its own."""
-    sqlite_commit_rows: int = 1_000
 
     flow_messages: int = 100_000
     flow_single_window: int = 64

@@ -39,9 +39,11 @@ def _head(run: Run) -> list[str]:
     return [
         "# Figures",
         "",
-        f"{run.started_at}, {kind}. {run.plan.rounds} rounds; in each the sides run one after the other and take turns in going "
-        "first, every time on a fresh server with a fresh directory on the same disk. A figure is the median over the rounds of "
-        "(ours ÷ reference in that round); in brackets the smallest and the largest round.",
+        (
+            f"{run.started_at}, {kind}. {run.plan.rounds} rounds; in each the sides run one after the other and take "
+            "turns in going first, every time on a fresh server with a fresh directory on the same disk. A figure is "
+            "the median over the rounds of ours ÷ reference in that round; in brackets the smallest and largest."
+        ),
         "",
         *(f"- {name}: {value}" for name, value in run.facts.items()),
         "",
@@ -63,8 +65,8 @@ def _table(run: Run) -> list[str]:
 def _row(verdict: Verdict) -> str:
     sign = "≥" if verdict.better == "higher" else "≤"
     bounds = [f"{sign} {human(bound)}" if bound is not None else "" for bound in (verdict.least, verdict.aim)]
-    unit = "×" if verdict.unit == "×" else f" {verdict.unit}"
-    measured = f"**{human(verdict.figure)}{unit}** ({human(verdict.low)}–{human(verdict.high)})"
+    unit = "x" if verdict.unit == "x" else f" {verdict.unit}"
+    measured = f"**{human(verdict.figure)}{unit}** ({human(verdict.low)}-{human(verdict.high)})"
     return f"| {verdict.text} | {measured} | {bounds[0]} | {bounds[1]} | {judgement(verdict)} |"
 
 
@@ -80,7 +82,7 @@ def judgement(verdict: Verdict) -> str:
 
 
 def _distance(figure: float, bound: float | None) -> str:
-    return f"{abs(figure - bound) / bound * 100:.0f} %" if bound else "–"
+    return f"{abs(figure - bound) / bound * 100:.0f} %" if bound else "-"
 
 
 def _details(run: Run) -> list[str]:

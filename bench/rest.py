@@ -27,8 +27,8 @@ wrk.body = %(body)s
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = %(authorization)s
 done = function(summary, latency, requests)
-  io.write(string.format('{"requests": %%d, "microseconds": %%d, "status": %%d, "socket": %%d, "p50_us": %%d, "p99_us": %%d}',
-    summary.requests, summary.duration, summary.errors.status,
+  local form = '{"requests": %%d, "microseconds": %%d, "status": %%d, "socket": %%d, "p50_us": %%d, "p99_us": %%d}'
+  io.write(string.format(form, summary.requests, summary.duration, summary.errors.status,
     summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
     latency:percentile(50), latency:percentile(99)))
 end

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -71,7 +72,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start and wait until the port answers; ``RuntimeError`` with the log's end when it does not in ``timeout`` s."""
+        """Start and wait until the port answers; ``RuntimeError`` with the log's end after ``timeout`` seconds."""
         self.port = free_port()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -128,14 +129,8 @@ class Broker(Server):
     name = "ours"
 
     def __init__(self, directory: Path, *, env: dict[str, str] | None = None) -> None:
-        off = {
-            "STREAMBROKER_ADMIN_PASSWORD": PASSWORD,
-            "STREAMBROKER_RATE_LIMIT_DEFAULT": "off",
-            "STREAMBROKER_RATE_LIMIT_MESSAGES": "off",
-            "STREAMBROKER_RATE_LIMIT_LOGIN": "off",
-            "PYTHONUNBUFFERED": "1",
-        }
-        super().__init__(directory, env={**off, **(env or {})})
+        fixed = {"STREAMBROKER_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1"}
+        super().__init__(directory, env={**fixed, **_rate_limits_off(), **(env or {})})
 
     def argv(self) -> list[str]:
         data = self.directory / "data"
@@ -150,6 +145,16 @@ class Broker(Server):
         reply = httpx.post(f"{self.url}/login", json=body, timeout=30, trust_env=False)
         reply.raise_for_status()
         self.token = reply.json()["access_token"]
+
+
+@lru_cache
+def _rate_limits_off() -> dict[str, str]:
+    """The variables that switch off the rate limits this broker has; it refuses to start with one it does not know."""
+    argv = [sys.executable, "-m", "streambroker", "serve", "--help"]
+    wide = {**os.environ, "COLUMNS": "250"}
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=REPOSITORY, env=wide, timeout=60, check=False)
+    names = {name.replace("-", "_").upper() for name in re.findall(r"--(rate-limit-[a-z]+)", done.stdout)}
+    return {f"STREAMBROKER_{name}": "off" for name in sorted(names)}
 
 
 class Bare(Server):

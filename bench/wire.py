@@ -81,8 +81,8 @@ _decode = msgspec.json.Decoder(Frame | list[Frame]).decode
 class Connection(asyncio.Protocol):
     """One authenticated WebSocket. Owner of its transport and of the confirmations it waits for."""
 
-    __slots__ = ("_buffer", "_fragments", "_host", "_ids", "_out", "_replies", "_token", "_transport", "_upgraded")
-    __slots__ += ("closed", "deliver", "welcome")
+    __slots__ = ("_buffer", "_fragments", "_host", "_ids", "_out", "_replies", "_token", "_transport", "_upgraded",
+                 "closed", "deliver", "welcome")  # fmt: skip
 
     def __init__(self, host: str, token: str) -> None:
         loop = asyncio.get_running_loop()

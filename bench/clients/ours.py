@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import httpx
 
@@ -18,13 +19,19 @@ class OursClient:
         self._token = token
         self._queue = queue
         self._connection: Connection | None = None
+        self._closing = False
         self._last: asyncio.Task[None] | None = None
         self.settled = asyncio.Event()
 
     async def _open(self) -> Connection:
         if self._connection is None:
             self._connection = await connect(self._port, self._token)
+            self._connection.closed.add_done_callback(self._report)
         return self._connection
+
+    def _report(self, closed: asyncio.Future[str]) -> None:
+        if not self._closing:
+            print(f"the server ended a connection: {closed.result()}", file=sys.stderr)
 
     async def prepare(self) -> None:
         async with self._http() as http:
@@ -71,5 +78,6 @@ class OursClient:
         )
 
     async def close(self) -> None:
+        self._closing = True
         if self._connection is not None:
             self._connection.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -16,6 +17,7 @@ import redis.asyncio
 
 from bench.clients.contract import Received
 
+Part = str | int | float | bytes | memoryview
 _GROUP = b"bench"
 _FIELD = b"c"
 _BLOCK_MS = 2_000
@@ -36,11 +38,11 @@ class RedisClient:
         self._room = asyncio.Event()
         self.settled = asyncio.Event()
 
-    async def _command(self, *parts: bytes | int) -> Any:
+    async def _command(self, *parts: Part) -> Any:
         """One command on a connection that never blocks."""
         raise NotImplementedError
 
-    async def _read(self, *parts: bytes | int) -> Any:
+    async def _read(self, *parts: Part) -> Any:
         """One command that may block."""
         raise NotImplementedError
 
@@ -105,7 +107,7 @@ class RedisPyClient(RedisClient):
         self._redis = redis.asyncio.Redis(host="127.0.0.1", port=port, protocol=2)
         self._redis.response_callbacks.clear()
 
-    async def _command(self, *parts: bytes | int) -> Any:
+    async def _command(self, *parts: Part) -> Any:
         return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call]
 
     _read = _command
@@ -116,7 +118,7 @@ class RedisPyClient(RedisClient):
             return
         pipeline = self._redis.pipeline(transaction=False)
         for content in contents:
-            pipeline.execute_command(b"XADD", self._queue, b"*", _FIELD, content)  # type: ignore[no-untyped-call]
+            pipeline.execute_command(b"XADD", self._queue, b"*", _FIELD, content)
         await pipeline.execute()
 
     async def close(self) -> None:
@@ -139,10 +141,10 @@ class LeanRedisClient(RedisClient):
             _, self._connections[use] = await loop.create_connection(_Pipe, "127.0.0.1", self._port)
         return self._connections[use]
 
-    async def _command(self, *parts: bytes | int) -> Any:
+    async def _command(self, *parts: Part) -> Any:
         return (await (await self._pipe("commands")).run([parts]))[0]
 
-    async def _read(self, *parts: bytes | int) -> Any:
+    async def _read(self, *parts: Part) -> Any:
         return (await (await self._pipe("reads")).run([parts]))[0]
 
     async def publish(self, contents: list[bytes]) -> None:
@@ -165,12 +167,12 @@ class _Pipe(asyncio.Protocol):
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
 
-    def run(self, commands: list[tuple[bytes | int, ...]]) -> asyncio.Future[list[Any]]:
+    def run(self, commands: Sequence[tuple[Part, ...]]) -> asyncio.Future[list[Any]]:
         """Send the commands in one write; the future holds their replies."""
         assert self._transport is not None
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, len(commands)))
-        pack = hiredis.pack_command
+        pack: Callable[[tuple[Part, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
         self._transport.write(b"".join([pack(command) for command in commands]))
         return future
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.figures import Outcome
-from bench.jobs import RoundFailed
+from bench.jobs import RoundError
 from bench.loads import Result
+from bench.numbers import human
+from bench.servers import REPOSITORY
 
 Progress = Callable[[str], None]
+Values = list[tuple[str, str, float]]
+"""``(quantity, unit, value)`` of one round of one side."""
+
+LEAN = "`redis` is redis-py in the loop read, ack, read. `redis-lean` is a client of our own; it sets no goal."
+
+
+def prose(text: str) -> str:
+    """A paragraph written over several lines, as one."""
+    return " ".join(text.split())
 
 
 def rounds(count: int, sides: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -26,27 +37,25 @@ class Taker:
         self._progress = progress
         self._failed: set[str] = set()
 
-    def take(self, key: str, side: str, measure: Callable[[], Sequence[tuple[str, str, float]]]) -> None:
+    def take(self, key: str, side: str, measure: Callable[[], Values]) -> None:
         """Run ``measure``, add its ``(suffix, unit, value)`` as the series ``key.side.suffix``."""
         name = f"{key}.{side}"
         if name in self._failed:
             return
         try:
             values = measure()
-        except (RoundFailed, RuntimeError, OSError) as failure:
+        except (RoundError, RuntimeError, OSError) as failure:
             self._failed.add(name)
-            self.outcome.failures.append(f"{name}: {str(failure)[-1_500:]}")
-            self._progress(f"  {name}: FAILED {str(failure)[-1_500:]}")
+            text = str(failure)[-1_500:].replace(str(REPOSITORY), ".")
+            self.outcome.failures.append(f"{name}: {text}")
+            self._progress(f"  {name}: FAILED {text}")
             return
         for suffix, unit, value in values:
             self.outcome.add(f"{name}.{suffix}", side, unit, value)
-        shown = ", ".join(
-            f"{suffix} {value:,.3g}" if value < 1e3 else f"{suffix} {value:,.0f}" for suffix, _, value in values
-        )
-        self._progress(f"  {name}: {shown}")
+        self._progress(f"  {name}: " + ", ".join(f"{suffix} {human(value)}" for suffix, _, value in values))
 
 
-def throughput(result: Result) -> list[tuple[str, str, float]]:
+def throughput(result: Result) -> Values:
     """The series every load has: rate, server CPU, and how busy the client was."""
     return [
         ("rate", "msg/s", result.rate),

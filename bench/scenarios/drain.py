@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.figures import Goal, Outcome
 from bench.jobs import run_load
 from bench.plan import Plan
-from bench.scenarios.common import Progress, Taker, rounds, throughput
+from bench.scenarios.common import Progress, Taker, Values, prose, rounds, throughput
 
 SIDES = ("ours", "nats")
 
@@ -15,10 +17,13 @@ def drain(plan: Plan, progress: Progress) -> Outcome:
     outcome = Outcome(
         name="drain",
         title=f"Drain a backlog of {plan.drain_messages:,}",
-        method=f"{plan.drain_messages:,} messages of {plan.payload_bytes} bytes are published first (not timed), then "
-        f"{' or '.join(map(str, plan.drain_consumers))} consumers with a connection each, all in one client process, drain and ack "
-        f"them; credit {plan.credit:,} each. From the first subscription to the last confirmed ack. `first` and `last` are the "
-        "rates of those tenths; `rss_most` is the server's largest resident size at any tenth.",
+        method=prose(f"""
+            {plan.drain_messages:,} messages of {plan.payload_bytes} bytes are published first (not timed), then
+            {" or ".join(map(str, plan.drain_consumers))} consumers with a connection each, all in one client process,
+            drain and ack them; credit {plan.credit:,} each. From the first subscription to the last confirmed ack.
+            `first` and `last` are the rates of those tenths; `rss_most` is the server's largest resident size at the
+            start and at the end of any tenth.
+        """),
         goals=[goal for consumers in plan.drain_consumers for goal in _goals(consumers)],
     )
     taker = Taker(outcome, progress)
@@ -26,9 +31,7 @@ def drain(plan: Plan, progress: Progress) -> Outcome:
         progress(f"drain: round {number}/{plan.rounds}")
         for consumers in plan.drain_consumers:
             for side in sides:
-                taker.take(
-                    f"drain{consumers}", side, lambda side=side, consumers=consumers: _measure(side, consumers, plan)
-                )
+                taker.take(f"drain{consumers}", side, partial(_measure, side, consumers, plan))
     if plan.drain_messages < 1_000_000:
         outcome.note(f"A quick run: a backlog of {plan.drain_messages:,}, not of 1,000,000.")
     return outcome
@@ -46,7 +49,7 @@ def _goals(consumers: int) -> list[Goal]:
     ]  # fmt: skip
 
 
-def _measure(side: str, consumers: int, plan: Plan) -> list[tuple[str, str, float]]:
+def _measure(side: str, consumers: int, plan: Plan) -> Values:
     result = run_load(
         side,
         "drain",
@@ -61,5 +64,4 @@ def _measure(side: str, consumers: int, plan: Plan) -> list[tuple[str, str, floa
         ("last", "msg/s", result.figures["last_tenth_per_s"]),
         ("rss_before", "MiB", result.figures["rss_before_mib"]),
         ("rss_most", "MiB", result.figures["rss_most_mib"]),
-        ("duplicates", "messages", result.figures["duplicates"]),
     ]

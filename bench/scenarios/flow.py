@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.figures import Goal, Outcome
 from bench.jobs import run_load
 from bench.plan import Plan
-from bench.scenarios.common import Progress, Taker, rounds, throughput
+from bench.scenarios.common import LEAN, Progress, Taker, Values, prose, rounds, throughput
 
 SIDES = ("ours", "nats", "redis", "redis-lean")
 
@@ -13,28 +15,26 @@ SIDES = ("ours", "nats", "redis", "redis-lean")
 def flow(plan: Plan, progress: Progress) -> Outcome:
     """Single publishes with 64 in flight, then batches of 100 with ten in flight; one producer, one consumer."""
     single, batches = plan.flow_single_window, plan.flow_batch_window
+    one_by_one, in_batches = f"one by one, {single} in flight", f"batches of {plan.batch_size}, {batches} in flight"
     outcome = Outcome(
         name="flow",
         title="WebSocket publish + consume + ack at once",
-        method=f"{plan.flow_messages:,} messages of {plan.payload_bytes} bytes a round, one producer and one consumer on connections of "
-        f"their own in one client process, credit {plan.credit:,}. `single`: each message is a publish of its own, {single} in "
-        f"flight. `batch`: {plan.batch_size} messages a publish, {batches} in flight. From the first publish to the last "
-        "confirmed ack. Acks of ours and NATS are not confirmed but for the last; Redis' XACK is. Server CPU is user + system "
-        "time of the server's process in the same span.",
-        goals=[
-            *_goals("single", f"one by one, {single} in flight"),
-            *_goals("batch", f"batches of 100, {batches} in flight"),
-        ],
+        method=prose(f"""
+            {plan.flow_messages:,} messages of {plan.payload_bytes} bytes a round, one producer and one consumer on
+            connections of their own in one client process, credit {plan.credit:,}. `single`: each message is a publish
+            of its own, {single} in flight. `batch`: {plan.batch_size} messages a publish, {batches} in flight. From the
+            first publish to the last confirmed ack. Acks of ours and NATS are not confirmed but for the last; Redis'
+            XACK is. Server CPU is user + system time of the server's process in the same span.
+        """),
+        goals=[*_goals("single", one_by_one), *_goals("batch", in_batches)],
     )
     taker = Taker(outcome, progress)
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"flow: round {number}/{plan.rounds}")
         for key, batch, window in (("single", 1, single), ("batch", plan.batch_size, batches)):
             for side in sides:
-                taker.take(key, side, lambda side=side, batch=batch, window=window: _measure(side, batch, window, plan))
-    outcome.note(
-        "`redis` is redis-py in the loop read, ack, read; `redis-lean` overlaps acks with reads and sets no goal."
-    )
+                taker.take(key, side, partial(_measure, side, batch, window, plan))
+    outcome.note(LEAN)
     return outcome
 
 
@@ -52,7 +52,7 @@ def _goals(key: str, text: str) -> list[Goal]:
     ]  # fmt: skip
 
 
-def _measure(side: str, batch: int, window: int, plan: Plan) -> list[tuple[str, str, float]]:
+def _measure(side: str, batch: int, window: int, plan: Plan) -> Values:
     result = run_load(
         side,
         "flow",
@@ -62,4 +62,4 @@ def _measure(side: str, batch: int, window: int, plan: Plan) -> list[tuple[str, 
         credit=plan.credit,
         payload_bytes=plan.payload_bytes,
     )
-    return [*throughput(result), ("duplicates", "messages", result.figures["duplicates"])]
+    return throughput(result)

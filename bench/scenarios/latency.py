@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.figures import Goal, Outcome
 from bench.jobs import run_load
 from bench.plan import Plan
-from bench.scenarios.common import Progress, Taker, rounds
+from bench.scenarios.common import LEAN, Progress, Taker, Values, prose, rounds
 
 SIDES = ("ours", "redis", "nats", "redis-lean")
 
@@ -15,9 +17,12 @@ def latency(plan: Plan, progress: Progress) -> Outcome:
     outcome = Outcome(
         name="latency",
         title=f"Delivery latency at {plan.latency_rate:,} messages/s",
-        method=f"One producer and one consumer in one client process, so one clock; {plan.latency_rate:,} messages/s for "
-        f"{plan.latency_seconds:.0f} s a round, paced by an open schedule (an event loop's timers tick in milliseconds, so one or "
-        "two publishes go out at each tick). From the publish call to the consumer's callback, without the first 5 %.",
+        method=prose(f"""
+            One producer and one consumer in one client process, so one clock; {plan.latency_rate:,} messages/s for
+            {plan.latency_seconds:.0f} s a round, paced by an open schedule (an event loop's timers tick in
+            milliseconds, so one or two publishes go out at each tick). From the publish call to the consumer's
+            callback, without the first 5 %. Server CPU in the same span.
+        """),
         goals=[
             Goal(text="delivery latency p50 ÷ Redis always", ours="latency.ours.p50", reference="latency.redis.p50",
                  better="lower", least=0.7),
@@ -31,14 +36,12 @@ def latency(plan: Plan, progress: Progress) -> Outcome:
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"latency: round {number}/{plan.rounds}")
         for side in sides:
-            taker.take("latency", side, lambda side=side: _measure(side, plan))
-    outcome.note(
-        "`redis` is redis-py in the loop read, ack, read; `redis-lean` overlaps acks with reads and sets no goal."
-    )
+            taker.take("latency", side, partial(_measure, side, plan))
+    outcome.note(LEAN)
     return outcome
 
 
-def _measure(side: str, plan: Plan) -> list[tuple[str, str, float]]:
+def _measure(side: str, plan: Plan) -> Values:
     result = run_load(
         side,
         "latency",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import msgspec
 
 from bench.figures import Goal, Outcome
-from bench.jobs import RoundFailed, run_client
+from bench.jobs import RoundError, run_client
 from bench.plan import Plan
 from bench.rest import SingleJob, SingleResult, floor, wrk
-from bench.scenarios.common import Progress, Taker, rounds
+from bench.scenarios.common import Progress, Taker, Values, prose, rounds
 from bench.servers import Server, running, scratch
-
-Values = list[tuple[str, str, float]]
 
 
 def rest(plan: Plan, progress: Progress) -> Outcome:
@@ -21,8 +20,10 @@ def rest(plan: Plan, progress: Progress) -> Outcome:
     outcome = Outcome(
         name="rest",
         title="REST publish, 32 connections",
-        method=f"wrk, one thread, {plan.rest_connections} keep-alive connections, {plan.rest_seconds:.0f} s a round, JWT, "
-        f"{plan.payload_bytes}-byte content. Bare: Starlette on uvicorn, reads the body, answers the same 201.",
+        method=prose(f"""
+            wrk, one thread, {plan.rest_connections} keep-alive connections, {plan.rest_seconds:.0f} s a round, JWT,
+            {plan.payload_bytes}-byte content. Bare: Starlette on uvicorn, reads the body, answers the same 201.
+        """),
         goals=[
             Goal(text="REST publish, 32 connections ÷ bare Starlette route", ours="rest.ours.rate",
                  reference="rest.bare.rate", better="higher", least=0.5, aim=0.65),
@@ -32,7 +33,7 @@ def rest(plan: Plan, progress: Progress) -> Outcome:
     for number, sides in rounds(plan.rounds, ("ours", "bare")):
         progress(f"rest: round {number}/{plan.rounds}")
         for side in sides:
-            taker.take("rest", side, lambda side=side: _wrk(side, plan))
+            taker.take("rest", side, partial(_wrk, side, plan))
     return outcome
 
 
@@ -43,7 +44,7 @@ def _wrk(side: str, plan: Plan) -> Values:
         result = wrk(server, connections=plan.rest_connections, seconds=plan.rest_seconds, size=plan.payload_bytes)
         cpu = server.cpu_seconds() - cpu
         if result.status or result.socket:
-            raise RoundFailed(f"{result.status} answers of 4xx/5xx, {result.socket} socket errors\n{server.log_tail()}")
+            raise RoundError(f"{result.status} answers of 4xx/5xx, {result.socket} socket errors\n{server.log_tail()}")
     return [
         ("rate", "req/s", result.rate),
         ("p50", "ms", result.p50_us / 1e3),
@@ -57,8 +58,11 @@ def rest_single(plan: Plan, progress: Progress) -> Outcome:
     outcome = Outcome(
         name="rest-single",
         title="REST publish, one at a time",
-        method=f"A blocking keep-alive socket in Python that sends prepared bytes (no HTTP library), "
-        f"{plan.rest_single_requests} requests a round; p50 without the first 5 %. Disk: 4 KiB append + fdatasync, as many.",
+        method=prose(f"""
+            A blocking keep-alive socket in Python that sends prepared bytes (no HTTP library),
+            {plan.rest_single_requests} requests a round; p50 without the first 5 %. Disk: 4 KiB append + fdatasync, as
+            many. `bare` is the same client against the bare route: what HTTP and the client cost without a disk.
+        """),
         goals=[
             Goal(text="REST publish, one at a time: p50 ÷ p50 of 4 KiB append + fdatasync", ours="single.ours.p50",
                  reference="single.disk.p50", better="lower", least=3.0, aim=2.0),
@@ -68,10 +72,7 @@ def rest_single(plan: Plan, progress: Progress) -> Outcome:
     for number, sides in rounds(plan.rounds, ("ours", "disk", "bare")):
         progress(f"rest-single: round {number}/{plan.rounds}")
         for side in sides:
-            taker.take("single", side, lambda side=side: _single(side, plan))
-    outcome.note(
-        "`bare` is the same client against the bare route: what HTTP, Python and the client cost without a disk."
-    )
+            taker.take("single", side, partial(_single, side, plan))
     return outcome
 
 

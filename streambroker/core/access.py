@@ -58,6 +58,10 @@ class Decision(enum.Enum):
     """A grant names the queue, but none allows the action (403)."""
 
 
+# Every request is decided upon, and Python 3.11 takes 110 ns to find a member through its class.
+_ADMIN, _ALLOW, _HIDDEN, _DENY = Role.ADMIN, Decision.ALLOW, Decision.HIDDEN, Decision.DENY
+
+
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Actions allowed on the queues that a glob names.
 
@@ -143,23 +147,22 @@ def decide(principal: Principal, action: Action, queue: str) -> Decision:
     An admin may do everything. Otherwise grants add up: the action is allowed when any grant that names the queue
     allows it. It does not matter whether the queue exists, so the answer tells nothing about that.
     """
-    if principal.role is Role.ADMIN:
-        return Decision.ALLOW
+    if principal.role is _ADMIN:
+        return _ALLOW
     allowed = principal._matcher.allowed(queue)
     if allowed < 0:
-        return Decision.HIDDEN
-    return Decision.ALLOW if allowed & action.bit else Decision.DENY
+        return _HIDDEN
+    return _ALLOW if allowed & action.bit else _DENY
 
 
 def require(principal: Principal, action: Action, queue: str) -> None:
     """Return when `decide()` allows it; raises `NotFound` for HIDDEN and `Forbidden` for DENY."""
-    match decide(principal, action, queue):
-        case Decision.HIDDEN:
-            raise NotFound(f"There is no queue {queue!r}.")
-        case Decision.DENY:
-            raise Forbidden(f"Your grants on queue {queue!r} do not allow {action.value!r}.")
-        case Decision.ALLOW:
-            return
+    decision = decide(principal, action, queue)
+    if decision is _ALLOW:
+        return
+    if decision is _HIDDEN:
+        raise NotFound(f"There is no queue {queue!r}.")
+    raise Forbidden(f"Your grants on queue {queue!r} do not allow {action.value!r}.")
 
 
 def may_view_all(principal: Principal) -> bool:

@@ -138,8 +138,9 @@ def settle(standing: Standing, asked: Settlement, config: QueueConfig, dlq: Queu
             after.verdict = Verdict.NACKED
             return Ruling(None, after, _fail(after, "rejected", asked.reason or "rejected", config, dlq, now))
         case Event.RELEASE:
-            # Given back unseen it was no delivery, so it does not count as one.
-            after.attempt -= asked.unseen
+            # Given back unseen it was no delivery, so it does not count as one. A lease that was extended after its
+            # message had been dead-lettered has none to take back.
+            after.attempt = max(after.attempt - asked.unseen, 0)
             return Ruling(None, after, _ready(after))
         case Event.LOSE:
             after.error = asked.reason or "connection lost"
@@ -158,7 +159,7 @@ def overdue(standing: Standing, config: QueueConfig, dlq: QueueConfig | None, no
         return after, Fate.GONE
     if standing.state is L:
         after.error = "lease expired"
-        lapse = Settlement(standing.id, Event.LOSE, delay_ms=0)
+        lapse = Settlement(standing.id, Event.LOSE)
         return after, _failure(after, lapse, config, dlq, now)
     if standing.expires_at is not None and standing.expires_at <= now:
         return after, _fail(after, "expired", "expired", config, dlq, now)
@@ -205,9 +206,9 @@ def _failure(after: Standing, asked: Settlement, config: QueueConfig, dlq: Queue
     if limit and after.failures >= limit:
         return _fail(after, "attempts", after.error or "attempts used up", config, dlq, now)
     # Only a nack waits: an expired or lost lease has taken its time already.
-    delay = asked.delay_ms
+    delay = asked.delay_ms if asked.event is Event.REQUEUE else 0
     if delay is None:
-        delay = backoff_ms(config.backoff, after.failures, asked.chance) if asked.event is Event.REQUEUE else 0
+        delay = backoff_ms(config.backoff, after.failures, asked.chance)
     if delay == 0:
         return _ready(after)
     after.state, after.available_at = D, now + delay

@@ -6,6 +6,7 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -56,17 +57,31 @@ class MemoryEngine:
         answers: list[Any] = [None] * len(commands)
         rank = {Publish: 0, Settle: 1, Claim: 2}
         order = sorted(range(len(commands)), key=lambda i: rank.get(type(commands[i]), 3))
-        for index in order:
-            command = commands[index]
-            if not isinstance(command, Claim):
-                try:
-                    answers[index] = self._apply(command)
-                except BrokerError as error:
-                    answers[index] = error
-        claims = [i for i in order if isinstance(commands[i], Claim)]
-        for index, got in zip(claims, self._claim([commands[i] for i in claims]), strict=True):  # type: ignore[misc]
-            answers[index] = got
+        for kind, same in groupby(order, key=lambda i: rank.get(type(commands[i]), 3)):
+            indexes = list(same)
+            if kind == rank[Claim]:  # shared among all who ask
+                got: Sequence[Any] = self._claim([commands[i] for i in indexes])  # type: ignore[misc]
+            else:
+                got = [self._attempt(commands[i]) for i in indexes]
+            for index, answer in zip(indexes, got, strict=True):
+                answers[index] = answer
         return answers
+
+    def recover(self, now: int) -> None:
+        """What a restart does: a session's lease has no session any more, and none is longer than it was given."""
+        for message in self._messages.values():
+            if message.state is not State.LEASED or message.queue not in self._queues:
+                continue
+            if message.due_at is None:
+                message.state, message.due_at = State.READY, message.expires_at
+            elif message.updated_at > now:  # the clock was set back
+                message.due_at, message.updated_at = now + message.due_at - message.updated_at, now
+
+    def _attempt(self, command: Command) -> Any:
+        try:
+            return self._apply(command)
+        except BrokerError as error:
+            return error
 
     def _apply(self, command: Command) -> Any:
         match command:
@@ -206,7 +221,7 @@ class MemoryEngine:
         if message is None or message.queue not in self._queues:
             return Settled(asked.id, "not_found")
         before = _standing(message)
-        config, dlq = self._policies(message.queue)
+        config, dlq = self._policies(message.queue, now)
         ruling = lifecycle.settle(before, asked, config, dlq, now)
         if ruling.standing is not None:
             self._write(ruling.standing)
@@ -222,7 +237,7 @@ class MemoryEngine:
             if message.due_at is None or message.due_at > command.now:
                 break
             before = _standing(message)
-            after, fate = lifecycle.overdue(before, *self._policies(message.queue), command.now)
+            after, fate = lifecycle.overdue(before, *self._policies(message.queue, command.now), command.now)
             if fate is Fate.GONE:
                 del self._messages[message.id]
             else:
@@ -322,13 +337,13 @@ class MemoryEngine:
             raise NotFound(f"there is no queue {name}")
         return self._queues[name]
 
-    def _policies(self, name: str) -> tuple[QueueConfig, QueueConfig | None]:
+    def _policies(self, name: str, now: int) -> tuple[QueueConfig, QueueConfig | None]:
         config = self._queues[name].config
         dlq = config.dead_letter_queue
         if dlq is None:
             return config, None
         if dlq not in self._queues:  # dropped since: made again, for no message is ever dropped silently
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, self._queues[name].created_at))
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now))
         return config, self._queues[dlq].config
 
     def _in(self, queue: str, *states: State) -> list[Message]:

@@ -40,16 +40,17 @@ def why_impossible(kind: Kind) -> str | None:
 class Disk:
     """One image file and its mount point under ``directory``; a context manager that always unmounts."""
 
-    def __init__(self, directory: Path, kind: Kind = "ext4") -> None:
+    def __init__(self, directory: Path, kind: Kind = "ext4", size: int | None = None) -> None:
         self.kind: Kind = kind
+        self.size = size or _MKFS[kind][1]
         self.image = directory / f"{kind}.image"
         self.path = directory / f"{kind}.mounted"
 
     def __enter__(self) -> Disk:
-        command, size = _MKFS[self.kind]
+        command, _ = _MKFS[self.kind]
         self.path.mkdir()
         with self.image.open("wb") as image:
-            image.truncate(size)
+            image.truncate(self.size)
         _run(*command, str(self.image))
         self.mount()
         return self

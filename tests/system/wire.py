@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,13 @@ class Refused(Exception):
 
 class Cut(Exception):
     """The connection ended before the answer came: the outcome is unknown."""
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], timeout: float = 30) -> None:
+    """Ask until the answer is true: for states of the broker that it tells nobody of by itself."""
+    async with asyncio.timeout(timeout):
+        while not await condition():
+            await asyncio.sleep(0.05)
 
 
 class Socket:
@@ -154,6 +161,9 @@ class Socket:
         self._connection.transport.abort()
         await self._reader
 
+    def resume_reading(self) -> None:
+        self._connection.transport.resume_reading()
+
     def stop_reading(self) -> None:
         """Leave everything from the broker in the kernel's buffers from here on."""
         self._connection.transport.pause_reading()
@@ -196,6 +206,18 @@ class Rest:
         messages: list[Json] = reply["messages"]
         return messages
 
+    async def collect(self, queue: str, count: int, timeout: float = 30, **options: Any) -> list[Json]:
+        """Consume until there are ``count`` messages; ``TimeoutError`` when they do not come."""
+        got: list[Json] = []
+        async with asyncio.timeout(timeout):
+            while len(got) < count:
+                got += await self.consume(queue, count - len(got), 5000, **options)
+        return got
+
+    async def ack(self, message: Json) -> Json:
+        reply: Json = await self.post(f"/messages/{message['message_id']}/ack", {"lease": message["lease"]})
+        return reply
+
     async def counts(self, queue: str) -> dict[str, int]:
         counts: dict[str, int] = (await self.get(f"/queues/{queue}"))["counts"]
         return counts
@@ -212,6 +234,20 @@ class Rest:
             cursor = page["next_cursor"]
             if cursor is None:
                 return found
+
+    async def consumers(self, queue: str) -> int:
+        """How many subscriptions and parked polls a queue has; 0 where there is no such queue yet."""
+        try:
+            count: int = (await self.get(f"/queues/{queue}"))["consumers"]
+        except Refused as refusal:
+            if refusal.status == 404:
+                return 0
+            raise
+        return count
+
+    async def parked(self, queue: str) -> None:
+        """Wait until somebody waits for messages of this queue."""
+        await eventually(lambda: self.consumers(queue))
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -6,21 +6,21 @@ import asyncio
 import random
 import signal
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
 from tests.harness import BrokerProcess
+from tests.system.checker import check, summary
 from tests.system.consumers import PollConsumer, SocketConsumer
 from tests.system.history import Crash, History, Resting, Stop, now
 from tests.system.publishers import Publisher, RestPublisher, SocketPublisher
 from tests.system.stage import DEAD, LIMITED, ORDERED, QUEUES, WORK, Stage, value_of
-from tests.system.wire import Rest
+from tests.system.wire import Rest, eventually
 
 DRAIN_TIMEOUT = 60
 """Seconds until the queues must be empty when nobody publishes and every consumer acks at once."""
-
-ENVIRONMENT = {"STREAMBROKER_RATE_LIMIT_DEFAULT": "off", "STREAMBROKER_RATE_LIMIT_MESSAGES": "off"}
 
 Interrupt = Callable[[BrokerProcess, History], Awaitable[None]]
 
@@ -75,6 +75,14 @@ class Workload:
         await self._look_around()
         return self.history
 
+    def tally(self) -> str:
+        """How much happened, in words."""
+        history = self.history
+        return (
+            f"{self.stage.confirmed} confirmed, {len(history.deliveries)} deliveries, {len(history.settles)} settles, "
+            f"{len(history.crashes) // 2} crashes, {len(history.stops) // 2} stops"
+        )
+
     async def _start(self) -> None:
         await asyncio.to_thread(self.broker.start)
         if not self.stage.token:
@@ -112,9 +120,8 @@ class Workload:
 
     async def _drained(self) -> None:
         """Wait until nothing is pending or processing in any queue."""
-        async with asyncio.timeout(DRAIN_TIMEOUT), self.stage.rest() as rest:
-            while sum([await _unsettled(rest, queue) for queue in QUEUES]):  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+        async with self.stage.rest() as rest:
+            await eventually(lambda: _all_settled(rest), DRAIN_TIMEOUT)
 
     async def _look_around(self) -> None:
         async with self.stage.rest() as rest:
@@ -125,9 +132,9 @@ class Workload:
                     )
 
 
-async def _unsettled(rest: Rest, queue: str) -> int:
-    counts = await rest.counts(queue)
-    return counts["pending"] + counts["processing"]
+async def _all_settled(rest: Rest) -> bool:
+    queues = (await rest.get("/stats"))["queues"]
+    return all(queues[queue]["pending"] + queues[queue]["processing"] == 0 for queue in QUEUES)
 
 
 def damage(data_dir: Path) -> list[str]:
@@ -138,4 +145,19 @@ def damage(data_dir: Path) -> list[str]:
             with closing(sqlite3.connect(path)) as database:
                 rows = [row[0] for row in database.execute("PRAGMA integrity_check")]
             findings += [f"{path.name}: {row}" for row in rows if row != "ok"]
+    return findings
+
+
+async def survive(broker: BrokerProcess, tmp_path: Path, seed: int, times: int, messages: int, how: Interrupt) -> str:
+    """Run the workload; the checker's findings in words, empty when there are none."""
+    workload = Workload(broker, seed)
+    try:
+        history = await workload.run(times, messages, how)
+        findings = summary(check(history))
+        assert broker.terminate() == 0, "\n".join(broker.output)
+    finally:
+        workload.history.save(tmp_path / "history.jsonl")
+        print(f"seed {seed}, {workload.tally()}, history in {tmp_path / 'history.jsonl'}", file=sys.stderr)
+        print("\n".join(broker.output), file=sys.stderr)
+    assert damage(broker.data_dir) == []
     return findings

@@ -42,8 +42,11 @@ def test_a_configured_key_is_used_and_nothing_is_written(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("configured", ["", "short", "s" * 31, "-----BEGIN PUBLIC KEY-----\n" + "A" * 64])
-def test_a_configured_key_that_is_too_weak_refuses_to_start(tmp_path: Path, configured: str) -> None:
+PUBLIC = "-----BEGIN PUBLIC KEY-----\n" + "A" * 64 + "\n-----END PUBLIC KEY-----\n"
+
+
+@pytest.mark.parametrize("configured", ["", "short", "s" * 31, PUBLIC])
+def test_a_configured_key_that_is_short_or_public_refuses_to_start(tmp_path: Path, configured: str) -> None:
     with pytest.raises(ConfigError):
         load_or_create_key(tmp_path, configured)
     assert not list(tmp_path.iterdir())

@@ -59,13 +59,15 @@ def test_an_issued_token_is_good_and_says_what_the_contract_names() -> None:
     assert (claims.sub, claims.sid, claims.jti) == ("ann", "session", "token")
     assert claims.expires_at_ms == NOW + LIFETIME
     assert jwt.get_unverified_header(token)["alg"] == "HS256"
-    said = jwt.decode(token, KEY, ["HS256"], audience="streambroker", options={"verify_exp": False, "verify_iat": False})
+    said = jwt.decode(
+        token, KEY, ["HS256"], audience="streambroker", options={"verify_exp": False, "verify_iat": False}
+    )
     assert said == GOOD
 
 
 def test_a_token_is_good_until_its_last_millisecond() -> None:
     token = TOKENS.issue("ann", "session", "token", NOW)
-    assert TOKENS.verify(token, NOW + LIFETIME - 1)
+    TOKENS.verify(token, NOW + LIFETIME - 1)
     with pytest.raises(Unauthenticated, match="expired"):
         TOKENS.verify(token, NOW + LIFETIME)
 
@@ -93,11 +95,15 @@ def test_the_bare_minimum_of_a_header_is_enough() -> None:
 
 
 @pytest.mark.parametrize("claim", GOOD)
-@pytest.mark.parametrize(
-    "value", [MISSING, None, True, "", "99999999999", [], ["streambroker"], {}, -1, 0, 10**30, 10**400, 1e308]
-)
+@pytest.mark.parametrize("value", [MISSING, None, True, "", [], ["streambroker"], {}, -1, 0, 10**30, 10**400, 1e308])
 def test_every_claim_is_required_and_of_its_type(claim: str, value: Any) -> None:
     assert_refused(signed(changed(**{claim: value})))
+
+
+@pytest.mark.parametrize("claim", ["iat", "exp"])
+def test_a_time_as_text_is_refused(claim: str) -> None:
+    assert_refused(signed(changed(**{claim: str(GOOD[claim])})))
+    assert_refused(signed(changed(**{claim: "99999999999"})))
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "1e-999"])
@@ -118,7 +124,7 @@ def test_a_time_that_is_no_number_is_refused(claim: str, text: str) -> None:
         {"exp": (NOW + LIFETIME) // 1000 + 1},
         {"iat": (NOW - LIFETIME) // 1000 - 60},
         {"iat": GOOD["exp"]},
-        {"iat": (NOW + CLOCK_LEEWAY_MS) // 1000 + 1, "exp": (NOW + LIFETIME + CLOCK_LEEWAY_MS) // 1000 + 1},
+        {"iat": (NOW + CLOCK_LEEWAY_MS) // 1000 + 1, "exp": (NOW + LIFETIME) // 1000},
         {"exp": NOW // 1000},
         {"exp": NOW // 1000 - 1},
     ],
@@ -128,7 +134,7 @@ def test_claims_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
 
 
 def test_a_node_whose_clock_runs_a_little_ahead_is_believed() -> None:
-    assert TOKENS.verify(TOKENS.issue("ann", "session", "token", NOW + CLOCK_LEEWAY_MS), NOW)
+    TOKENS.verify(TOKENS.issue("ann", "session", "token", NOW + CLOCK_LEEWAY_MS), NOW)
 
 
 @pytest.mark.parametrize("payload", ["null", "[]", "1", '"text"', "", "{", '{"iss":}', "[" * 2000, "\ufeff{}"])
@@ -138,8 +144,11 @@ def test_a_payload_that_is_no_set_of_claims_is_refused(payload: str) -> None:
 
 @pytest.mark.parametrize("alg", ["HS384", "HS512"])
 def test_another_algorithm_with_the_right_key_is_refused(alg: str) -> None:
-    assert_refused(signed(GOOD, KEY * 2, alg=alg))
-    assert_refused(signed(GOOD, KEY, alg=alg, headers={"kid": SigningKeys(KEY).current_id}))
+    key = b"k" * 64
+    tokens = AccessTokens(SigningKeys(key), lifetime_ms=LIFETIME)
+    tokens.verify(signed(GOOD, key), NOW)
+    with pytest.raises(Unauthenticated):
+        tokens.verify(signed(GOOD, key, alg=alg), NOW)
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "", None, 1, [], {}, "RS256", "EdDSA", "HS256 "])
@@ -184,8 +193,9 @@ def test_a_token_without_its_payload_is_refused() -> None:
 
 
 def test_a_token_longer_than_4_kib_is_refused_unread() -> None:
-    token = signed(GOOD)
-    assert_refused(token + "." + "A" * MAX_TOKEN_CHARACTERS)
+    room = MAX_TOKEN_CHARACTERS - len(signed(GOOD, headers={"x": ""}))
+    TOKENS.verify(signed(GOOD, headers={"x": "x" * (room * 3 // 4)}), NOW)
+    assert_refused(signed(GOOD, headers={"x": "x" * room}))
     assert_refused("A" * 5_000_000)
 
 
@@ -193,7 +203,9 @@ def test_a_token_longer_than_4_kib_is_refused_unread() -> None:
 def test_a_token_with_any_character_changed_is_refused(data: st.DataObject) -> None:
     token = TOKENS.issue("ann", "session", "token", NOW)
     at = data.draw(st.integers(0, len(token) - 1))
-    other = data.draw(st.sampled_from(string.ascii_letters + string.digits + "-_.= \n\x00é").filter(lambda c: c != token[at]))
+    other = data.draw(
+        st.sampled_from(string.ascii_letters + string.digits + "-_.= \n\x00é").filter(lambda c: c != token[at])
+    )
     assert_refused(token[:at] + other + token[at + 1 :])
 
 

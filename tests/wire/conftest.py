@@ -13,12 +13,9 @@ from tests.harness import BrokerProcess
 from tests.wire.doors import Messages, Queue
 from tests.wire.sockets import Socket, open_socket
 
-# A thousand requests in a few seconds from one user are what this suite is; the limits have tests of their own.
-NO_LIMITS = {
-    "STREAMBROKER_RATE_LIMIT_LOGIN": "off",
-    "STREAMBROKER_RATE_LIMIT_DEFAULT": "off",
-    "STREAMBROKER_RATE_LIMIT_MESSAGES": "off",
-}
+# Thousands of requests in a few seconds from one user are what this suite is. The broker has no rate limits yet and
+# refuses settings that it does not know; once it has them, they are switched off here.
+NO_LIMITS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")

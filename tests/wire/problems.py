@@ -42,6 +42,11 @@ NEVER_RETRYABLE = {
 _LEAK = re.compile(r"Traceback|sqlite|SELECT |INSERT |UPDATE \w+ SET|\.py\b|/home/|/tmp/|site-packages", re.IGNORECASE)
 
 
+def assert_text(value: Any, where: Any) -> None:
+    assert isinstance(value, str), where
+    assert value, where
+
+
 def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str | None = None, names: str = "") -> None:
     """Assert that ``problem`` is a whole problem object with this ``code``.
 
@@ -53,7 +58,7 @@ def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str | Non
     assert problem.get("code") in codes, problem
     assert problem["status"] == STATUS[problem["code"]], problem
     for member in ("type", "title", "detail", "instance"):
-        assert isinstance(problem.get(member), str) and problem[member], (member, problem)
+        assert_text(problem.get(member), problem)
     assert isinstance(problem.get("retryable"), bool), problem
     if problem["code"] in NEVER_RETRYABLE:
         assert problem["retryable"] is False, problem
@@ -61,7 +66,8 @@ def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str | Non
     errors = problem.get("errors", [])
     assert isinstance(errors, list), problem
     for error in errors:
-        assert isinstance(error["pointer"], str) and isinstance(error["detail"], str) and error["detail"], problem
+        assert isinstance(error["pointer"], str), problem
+        assert_text(error["detail"], problem)
     if pointer is not None:
         assert pointer in [error["pointer"].removeprefix("#") for error in errors], (pointer, problem)
     if names:

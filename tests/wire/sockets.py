@@ -138,7 +138,7 @@ class Socket:
 
 
 def _frames(text: str) -> list[Frame]:
-    """The frames of one WebSocket message; of one whose content is too deep for the json module, only ``op`` and ids."""
+    """The frames of one WebSocket message; of one that is too deep for the json module, only its ``op`` and id."""
     try:
         decoded = json.loads(text)
         return decoded if isinstance(decoded, list) else [decoded]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.harness import BrokerProcess
 from tests.wire import bad_values
 from tests.wire.bad_values import BAD_NAMES, MISSING, Row, laid_over, row_id
 from tests.wire.doors import Queue
 from tests.wire.problems import check_problem
-from tests.wire.sockets import Socket
+from tests.wire.sockets import Socket, open_socket
 
 GOOD: dict[str, dict[str, Any]] = {
     "publish": {"queue": "never-made", "messages": [{"content": 1}]},
@@ -26,19 +27,25 @@ GOOD: dict[str, dict[str, Any]] = {
     "hello": {"token": "x"},
 }
 
-NOT_IDS: list[Row] = [({"ids": value}, "/ids") for value in ("x", 5, {}, True)] + [
+
+def each(field: str, *values: Any) -> list[Row]:
+    return [({field: value}, f"/{field}") for value in values]
+
+
+NOT_IDS: list[Row] = [
+    *each("ids", "x", 5, {}, True),
     ({"ids": MISSING}, ""),
     ({"ids": [5]}, "/ids/0"),
     ({"ids": ["x", None]}, "/ids/1"),
 ]
-NOT_A_SUB: list[Row] = [({"sub": value}, "/sub") for value in (5, [], {}, True)]
+NOT_A_SUB: list[Row] = each("sub", 5, [], {}, True)
 
 BAD: dict[str, list[Row]] = {
     "publish": [
         ({"queue": MISSING}, ""),
         *bad_values.name("queue"),
         ({"messages": MISSING}, ""),
-        *[({"messages": value}, "/messages") for value in ("x", 5, {}, True)],
+        *each("messages", "x", 5, {}, True),
         ({"messages": [5]}, "/messages/0"),
     ],
     "subscribe": [
@@ -46,7 +53,7 @@ BAD: dict[str, list[Row]] = {
         *bad_values.name("queue"),
         *bad_values.count("credit", 0),
         *bad_values.count("lease_ms"),
-        *[({"lease_mode": value}, "/lease_mode") for value in (5, "forever", "", True)],
+        *each("lease_mode", 5, "forever", "", True),
         *NOT_A_SUB,
     ],
     "unsubscribe": [({"sub": MISSING}, ""), *NOT_A_SUB],
@@ -55,21 +62,19 @@ BAD: dict[str, list[Row]] = {
     "ack": NOT_IDS,
     "nack": [
         *NOT_IDS,
-        *[({"requeue": value}, "/requeue") for value in (5, "yes", [])],
+        *each("requeue", 5, "yes", []),
         *bad_values.count("delay_ms"),
-        *[({"reason": value}, "/reason") for value in (5, [], True)],
+        *each("reason", 5, [], True),
     ],
     "extend": [*NOT_IDS, ({"lease_ms": MISSING}, ""), *bad_values.count("lease_ms")],
-    "refresh": [({"token": MISSING}, ""), *[({"token": value}, "/token") for value in (5, [], True)]],
-    "hello": [*[({"token": value}, "/token") for value in (5, [], True)]],
+    "refresh": [({"token": MISSING}, ""), *each("token", 5, [], True)],
+    "hello": each("token", 5, [], True),
 }
 
 
 @pytest.fixture(scope="module")
-def socket(broker: Any, token: str) -> Any:
+def socket(broker: BrokerProcess, token: str) -> Iterator[Socket]:
     """One connection for all of these: that it survives each of them is part of the test."""
-    from tests.wire.sockets import open_socket
-
     with open_socket(broker.ws_url + "/ws", token=token) as opened:
         opened.op("welcome")
         yield opened

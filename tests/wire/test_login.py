@@ -166,7 +166,8 @@ def test_a_used_refresh_token_played_again_later_revokes_its_family(stranger: ht
 
 def check_welcome(frame: dict[str, Any]) -> None:
     assert frame["op"] == "welcome"
-    assert isinstance(frame["session"], str) and frame["session"]
+    assert isinstance(frame["session"], str)
+    assert frame["session"]
     assert frame["heartbeat_ms"] == 10_000
     assert frame["max_frame"] == 1_114_112
     assert 0 < frame["expires_in"] <= 900
@@ -289,7 +290,9 @@ def test_pings_before_the_hello_do_not_stretch_its_time(broker: BrokerProcess) -
         assert socket.close_code() == 4408
 
 
-def test_a_refresh_on_the_websocket_takes_a_new_token(broker: BrokerProcess, stranger: httpx.Client, pair: Pair) -> None:
+def test_a_refresh_on_the_websocket_takes_a_new_token(
+    broker: BrokerProcess, stranger: httpx.Client, pair: Pair
+) -> None:
     renewed = refresh(stranger, pair["refresh_token"]).json()
     with open_socket(broker.ws_url + "/ws", token=pair["access_token"]) as socket:
         socket.op("welcome")

@@ -196,7 +196,8 @@ def test_a_resume_wakes_who_waits(queue: Queue) -> None:
         queue.await_consumers(1)
         queue.post("/resume")
         message = poll.result()
-    assert message is not None and message["message_id"] == message_id
+    assert message is not None
+    assert message["message_id"] == message_id
 
 
 def test_what_is_held_can_be_settled_while_the_queue_is_paused(queue: Queue, messages: Messages) -> None:

@@ -104,13 +104,13 @@ def migrations() -> list[tuple[int, str]]:
 def migrate(connection: sqlite3.Connection, data_dir: Path, scripts: list[tuple[int, str]] | None = None) -> None:
     """Bring the file up to date, each step in one transaction, with a copy of what was there before it."""
     steps = migrations() if scripts is None else scripts
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = found = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > steps[-1][0]:
         raise sqlite3.OperationalError(f"it was written by a newer streambroker (schema {version}); use that one")
     for number, script in steps:
         if number <= version:
             continue
-        if version:
+        if found:
             backup = data_dir / f"backup-schema-{version}-{int(time.time())}.db"
             connection.execute("VACUUM INTO ?", (str(backup),))
             os.chmod(backup, 0o600)

@@ -123,6 +123,8 @@ class SqliteEngine:
         except sqlite3.Error as error:
             if len(commands) == 1:
                 return [_refusal(error)]
+        except StorageFailed:
+            raise
         except Exception:
             log.exception("a turn of %d commands failed", len(commands))
             if len(commands) == 1:
@@ -152,7 +154,7 @@ class SqliteEngine:
             raise
 
     def _roll_back(self, error: BaseException) -> None:
-        if isinstance(error, sqlite3.Error) and (error.sqlite_errorcode & 0xFF) in _FATAL:
+        if isinstance(error, sqlite3.Error) and _code(error) in _FATAL:
             raise StorageFailed(f"the storage failed: {error} ({error.sqlite_errorname})") from error
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
@@ -169,7 +171,7 @@ class SqliteEngine:
         try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
-            if (error.sqlite_errorcode & 0xFF) in _FATAL:
+            if _code(error) in _FATAL:
                 raise StorageFailed(f"the checkpoint failed: {error} ({error.sqlite_errorname})") from error
             log.warning("the checkpoint has to wait: %s", error)
         self._unsaved = 0
@@ -216,10 +218,9 @@ class SqliteEngine:
         if publishes:
             inserts = Inserts(self._db, self)
             for index in publishes:
-                answers[index] = self._or_error(inserts.add, commands[index])
+                answer = self._or_error(inserts.add, commands[index])
+                answers[index] = self._serve(inserts, commands[index], answer)  # type: ignore[arg-type]
             inserts.flush()
-            for index in publishes:
-                answers[index] = self._serve(commands[index], answers[index])  # type: ignore[arg-type]
             self._unsaved += inserts.bytes
         if settles:
             self._settle([commands[i] for i in settles], settles, answers)  # type: ignore[misc]
@@ -230,10 +231,13 @@ class SqliteEngine:
             answers[index] = self._or_error(self._single, commands[index])
         return answers
 
-    def _serve(self, command: Publish, answer: Published | BrokerError) -> Published | BrokerError:
+    def _serve(
+        self, inserts: Inserts, command: Publish, answer: Published | BrokerError
+    ) -> Published | BrokerError:
         """The claims of a publish that could not be served at the insert: older messages go first."""
         if isinstance(answer, BrokerError) or not command.claims or answer.claimed:
             return answer
+        inserts.flush()
         claimed = self._claim(command.claims)
         ready = self.row(command.queue).counts[State.READY] > 0
         return msgspec.structs.replace(answer, claimed=claimed, ready=ready)
@@ -479,11 +483,16 @@ class SqliteEngine:
         self.count(self.by_name[after.queue], after.state, 1)
 
 
+def _code(error: sqlite3.Error) -> int:
+    # What the module itself refuses (a value of a wrong type, for instance) never reached SQLite and has no code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _refusal(error: sqlite3.Error) -> BrokerError:
-    code = error.sqlite_errorcode & 0xFF
+    code = _code(error)
     if code == _FULL:
         return StorageFull("the disk is full; nothing was stored", retry_after_ms=5_000)
     if code in _BUSY:
         return Overloaded("the database is busy; nothing was stored", retry_after_ms=1_000)
-    log.error("the database refused a statement: %s (%s)", error, error.sqlite_errorname)
+    log.error("the database refused a statement: %s (%s)", error, getattr(error, "sqlite_errorname", "no code"))
     return Internal("the database refused this; the broker's log says why")

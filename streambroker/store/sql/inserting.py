@@ -63,6 +63,9 @@ class Inserts:
             counts[message.state] += 1
             if message.state is State.LEASED:
                 claimed[leases[draft.id][0]].append(message)
+        if len(leases) > 1:
+            for got in claimed:
+                got.sort(key=_order)
         for state, count in zip(State, counts, strict=True):
             if count:
                 self._engine.count(row, state, count)
@@ -202,5 +205,5 @@ class Inserts:
         )  # fmt: skip
 
 
-def _order(draft: Draft) -> tuple[int, int]:
+def _order(draft: Draft | Message) -> tuple[int, int]:
     return -draft.priority, draft.id

@@ -1,0 +1,25 @@
+# syntax=docker/dockerfile:1
+FROM python:3.12-slim AS build
+WORKDIR /src
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/build && python -m venv --without-pip /opt/streambroker
+COPY requirements/build.txt requirements/run.txt requirements/
+RUN /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+ && /opt/build/bin/pip --python /opt/streambroker/bin/python install --require-hashes -r requirements/run.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY streambroker streambroker
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/build/bin/pip --python /opt/streambroker/bin/python install --no-deps dist/*.whl
+
+FROM python:3.12-slim
+COPY --from=build /opt/streambroker /opt/streambroker
+RUN useradd --system --uid 10001 --home-dir /data streambroker && install -d -o streambroker -m 0700 /data
+USER streambroker
+# 0.0.0.0 is the container's own address: what of it is reachable is decided by the ports that are published.
+ENV PATH=/opt/streambroker/bin:$PATH PYTHONUNBUFFERED=1 \
+    STREAMBROKER_HOST=0.0.0.0 STREAMBROKER_PORT=8000 STREAMBROKER_DATA_DIR=/data
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
+  CMD ["python", "-c", "import urllib.request as request; request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+CMD ["streambroker", "serve"]

@@ -1,0 +1,225 @@
+"""The composition root: settings → store → broker → doors → one ASGI application, and its life from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from streambroker.broker.broker import Broker
+from streambroker.broker.clock import steady_clock
+from streambroker.config import Settings
+from streambroker.core.errors import DataDirUnusable, NotFound, Overloaded, StorageFailed
+from streambroker.notify.local import LocalNotifier
+from streambroker.protocol.messages import Limits
+from streambroker.store.sql.accounts import Accounts
+from streambroker.store.sql.sqlite import SqliteStore
+from streambroker.transport import server
+from streambroker.transport.auth.keys import SigningKeys, load_or_create_key
+from streambroker.transport.auth.passwords import Passwords
+from streambroker.transport.auth.service import AuthService
+from streambroker.transport.auth.tokens import AccessTokens
+from streambroker.transport.http import Counters, Endpoint, Front, Resource, bearer, refuse
+from streambroker.transport.login import LoginDoor
+from streambroker.transport.openapi import describe
+from streambroker.transport.rest import Rest
+from streambroker.transport.routes import routes
+from streambroker.transport.status import StatusDoor
+from streambroker.transport.websocket import Sockets, WebSocketDoor
+
+log = logging.getLogger(__name__)
+
+FRAME_OVERHEAD = 64 * 1024
+"""What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
+_REST_DRAIN_STEP_S = 0.05
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970 by the machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """One running broker: everything that is opened at the start and closed at the stop."""
+
+    def __init__(self, settings: Settings, store: SqliteStore, broker: Broker, auth: AuthService, passwords: Passwords):
+        self.broker = broker
+        self.sockets = Sockets()
+        self.password: str | None = None
+        self._settings = settings
+        self._store = store
+        self._auth = auth
+        self._passwords = passwords
+        auth.on_revoked(self.sockets.revoked)
+
+    @classmethod
+    async def open(cls, settings: Settings, on_failure: Callable[[StorageFailed], None]) -> Node:
+        """Open and recover the data, load users and queues.
+
+        Raises `DataDirUnusable`, `DataDamaged` or `ConfigError`.
+        """
+        clock = steady_clock()
+        data_dir = Path(settings.data_dir)
+        store = await SqliteStore.open(data_dir, clock(), on_failure)
+        try:
+            key = load_or_create_key(data_dir, settings.jwt_secret)
+            tokens = AccessTokens(SigningKeys(key), lifetime_ms=settings.access_token_ms)
+            passwords = Passwords()
+            auth = AuthService(
+                Accounts(store.work), passwords, tokens, refresh_token_ms=settings.refresh_token_ms, clock=wall_ms
+            )
+            await auth.start()
+            broker = Broker(store, LocalNotifier(), clock, store.last_id, settings.auto_create_queues)
+            node = cls(settings, store, broker, auth, passwords)
+            node.password = await auth.first_start(settings.admin_password)
+            await broker.start()
+        except OSError as error:
+            await store.close()
+            raise DataDirUnusable(f"the data directory {data_dir} cannot be used: {error}") from error
+        except BaseException:
+            await store.close()
+            raise
+        return node
+
+    def application(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """The ASGI application with all doors."""
+        settings, broker = self._settings, self.broker
+        limits, counters = Limits(settings.max_message_bytes), Counters()
+        max_frame = settings.max_message_bytes + FRAME_OVERHEAD
+        authenticate = self._auth.authenticate
+        endpoints: list[Endpoint] = [
+            *Rest(broker, limits, counters).endpoints(),
+            *LoginDoor(self._auth).endpoints(),
+            *StatusDoor(broker, self.sockets, counters).endpoints(),
+        ]
+        endpoints.append(describe(endpoints))
+        by_path: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            by_path.setdefault(endpoint.path, []).append(endpoint)
+        resources = {path: Resource(path, group, authenticate, counters) for path, group in by_path.items()}
+        socket_door = WebSocketDoor(
+            broker, authenticate, self.sockets, limits, settings.heartbeat_ms, max_frame, wall_ms
+        )
+
+        async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+            # Who you are comes first here as well: strangers do not learn which paths exist.
+            try:
+                authenticate(bearer(scope["streambroker.headers"]))
+                raise NotFound("there is nothing at this path; GET /openapi.json lists what there is")
+            except Exception as error:
+                counters.count("* unknown", getattr(error, "status", 500))
+                await refuse(scope, send, error)  # type: ignore[arg-type]
+
+        return Front(
+            Router(routes(resources, socket_door), default=nothing_here, redirect_slashes=False)
+        )
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
+        self.broker.drain()
+        timeout_ms = self._settings.drain_timeout_ms
+        self.sockets.draining(timeout_ms)
+        deadline = time.monotonic() + timeout_ms / 1_000
+        while await self.broker.processing() and time.monotonic() < deadline and not hurry.is_set():
+            await asyncio.sleep(_REST_DRAIN_STEP_S)
+        await self.sockets.close_all(4503, "the broker is stopping")
+
+    async def close(self) -> None:
+        """Close what `open` opened."""
+        await self._auth.close()
+        self._passwords.close()
+        await self.broker.stop()
+        await self._store.close()
+
+
+class Lobby:
+    """Answers while the broker starts: alive, not ready; then hands every request on to it."""
+
+    def __init__(self) -> None:
+        self.application: Callable[[Scope, Receive, Send], Awaitable[None]] = Front(self._not_yet)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.application(scope, receive, send)
+
+    async def _not_yet(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/healthz":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            await send({"type": "http.response.body", "body": b'{"status":"alive"}'})
+            return
+        await refuse(scope, send, Overloaded("the broker is starting", retry_after_ms=1_000))
+
+
+async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Run a broker until it is told to stop. `say` prints a line for the operator.
+
+    Returns when it was stopped by SIGTERM or SIGINT. Raises `StorageFailed` when the storage failed, `OSError` when it
+    cannot listen, and what `Node.open` raises.
+    """
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    failed: asyncio.Future[None] = loop.create_future()
+
+    def asked_to_stop() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    def storage_failed(error: StorageFailed) -> None:
+        log.critical("the storage failed; the broker stops: %s", error)
+        if not failed.done():
+            failed.set_exception(error)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    sock = server.listen(settings.host, settings.port)
+    lobby = Lobby()
+    front = server.Server(
+        server.configured(lobby, settings.heartbeat_ms, settings.max_message_bytes + FRAME_OVERHEAD)
+    )
+    serving = asyncio.create_task(front.serve(sockets=[sock]))
+    try:
+        node = await Node.open(settings, storage_failed)
+        try:
+            lobby.application = node.application()
+            while not front.started and not serving.done():
+                await asyncio.sleep(0.01)
+            _announce(settings, sock.getsockname()[1], node.password, say)
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([stopping, failed, serving], return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
+            await node.drain(hurry)
+        finally:
+            front.should_exit = True
+            await asyncio.wait([serving], timeout=10)
+            await node.close()
+        if failed.done():
+            failed.result()
+    finally:
+        front.should_exit = True
+        await asyncio.wait([serving], timeout=10)
+        sock.close()
+
+
+def _announce(settings: Settings, port: int, password: str | None, say: Callable[[str], None]) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    if password is not None:
+        say(f"first start: user admin, password {password}   (shown only now)")
+    say(f"streambroker listening on {url}")
+    shown = password or "YOUR-PASSWORD"
+    credentials = f'{{"username":"admin","password":"{shown}"}}'
+    say(f"try: curl -s {url}/login -H 'Content-Type: application/json' -d '{credentials}'")
+
+
+def run(settings: Settings) -> None:
+    """Run a broker in an event loop of its own; see `serve`."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, lambda line: print(line, file=sys.stdout, flush=True)))

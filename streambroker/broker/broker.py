@@ -1,0 +1,555 @@
+"""The broker: publish, deliver, settle. Transports call it, a store keeps what it does, dispatchers deal it out.
+
+Used on one event loop. Everything that a caller is told is durable by then; consumers and observers are told after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from streambroker.broker.clock import Clock
+from streambroker.broker.dispatcher import Dispatcher, Reservation
+from streambroker.broker.holder import Holder, LostReason
+from streambroker.broker.poll import Poll
+from streambroker.broker.rates import Meter, Rates
+from streambroker.broker.tick import Tick
+from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
+from streambroker.core.lifecycle import Event, Fate, Settlement
+from streambroker.core.message import STATES_OF, Draft, Message, State, Status
+from streambroker.core.names import IdSequence
+from streambroker.core.policy import QueueConfig, QueueConfigChange
+from streambroker.notify.contract import Notifier
+from streambroker.store.contract import (
+    Claim,
+    Delete,
+    Depth,
+    DropQueue,
+    Lapsed,
+    Overdue,
+    Publish,
+    Published,
+    Purge,
+    Queue,
+    Redrive,
+    SaveQueue,
+    Settle,
+    Settled,
+    Store,
+    Sweep,
+)
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1_000
+"""Messages that one command of a purge, a redrive or the tick changes, so that none keeps the writer for long."""
+
+
+class Broker:
+    """Owns the dispatchers, the tick and the table of who holds which message on this node.
+
+    `last_id` is the newest message id that the store holds; ids made here are larger.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        notifier: Notifier,
+        clock: Clock,
+        last_id: int = 0,
+        auto_create_queues: bool = True,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.clock = clock
+        self.draining = False
+        self.auto_create_queues = auto_create_queues
+        self._store = store
+        self._notifier = notifier
+        self._ids = IdSequence(last_id)
+        self._chance = chance
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._meters: dict[str, Meter] = {}
+        self._held: dict[int, Holder] = {}
+        self._holders: set[Holder] = set()
+        self._polls: set[Poll] = set()
+        self._tick = Tick(clock, self._do_overdue)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the queues and begin to do what is due."""
+        for queue in await self._store.queues():
+            self._know(queue)
+        self._notifier.watch(self._wake)
+        self._tick.start()
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Stop the tick; the store is closed by whoever opened it."""
+        await self._tick.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    # -- queues --------------------------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name. Raises `NotFound`."""
+        return self._dispatcher(name).queue
+
+    def queues(self) -> list[Queue]:
+        """All queues by name."""
+        return [self._dispatchers[name].queue for name in sorted(self._dispatchers)]
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a queue of that name."""
+        return name in self._dispatchers
+
+    async def ensure_queue(self, name: str) -> Queue:
+        """The queue of that name, created with defaults where that is allowed. Raises `NotFound`."""
+        if name in self._dispatchers:
+            return self._dispatchers[name].queue
+        if not self.auto_create_queues:
+            raise NotFound(f"there is no queue {name}; create it with POST /queues")
+        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock()))
+
+    async def create_queue(self, name: str, config: QueueConfig) -> tuple[Queue, bool]:
+        """The queue, and whether it is new. Raises `Conflict` where it exists with another configuration."""
+        _check_dead_letters(name, config)
+        if name not in self._dispatchers:
+            return await self._save(SaveQueue(name, config, False, self.clock())), True
+        queue = self._dispatchers[name].queue
+        if queue.config != config:
+            raise Conflict(f"queue {name} exists with another configuration; change it with PATCH /queues/{name}")
+        return queue, False
+
+    async def change_queue(self, name: str, change: QueueConfigChange) -> Queue:
+        """The queue with some of its configuration changed. Raises `NotFound` or `Invalid`."""
+        queue = self.queue(name)
+        config = change.applied_to(queue.config)
+        _check_dead_letters(name, config)
+        return await self._save(SaveQueue(name, config, queue.paused, self.clock()))
+
+    async def pause(self, name: str, paused: bool) -> Queue:
+        """Deliver nothing from the queue, or go on. Raises `NotFound`."""
+        return await self._save(SaveQueue(name, self.queue(name).config, paused, self.clock()))
+
+    async def drop_queue(self, name: str) -> None:
+        """Delete a queue and all that is in it. Raises `NotFound`."""
+        self._dispatcher(name)
+        await self._store.submit(DropQueue(name))
+        if (dispatcher := self._dispatchers.pop(name, None)) is None:
+            return
+        self._meters.pop(name, None)
+        for message_id in [m for m, holder in self._held.items() if holder.queue == name]:
+            self._lose(message_id, None, "deleted")
+        for holder in [h for h in self._holders if h.queue == name]:
+            dispatcher.remove(holder)
+            self._holders.discard(holder)
+            holder.queue_dropped()
+        self._sweep()
+
+    async def purge(self, name: str, states: Sequence[State]) -> int:
+        """Delete the messages that stand in `states`; answers how many."""
+        self._dispatcher(name)
+        purged = 0
+        while gone := await self._store.submit(Purge(name, states, CHUNK)):
+            purged += gone
+        return purged
+
+    async def redrive(self, name: str, source: str | None, limit: int | None) -> int:
+        """Failed messages, or dead letters in the queue `source`, ready again in `name`; answers how many."""
+        self._dispatcher(name)
+        if source is not None:
+            self._dispatcher(source)
+        redriven = 0
+        while limit is None or redriven < limit:
+            chunk = CHUNK if limit is None else min(CHUNK, limit - redriven)
+            moved = len(await self._store.submit(Redrive(name, source, chunk, self.clock())))
+            redriven += moved
+            if moved:
+                self._tick.due(self.clock())
+                self._notifier.notify(name)
+            if moved < chunk:
+                break
+        return redriven
+
+    async def depth(self, name: str) -> Depth:
+        """How many messages of the queue stand where."""
+        return await self._store.depth(name)
+
+    async def oldest_age_ms(self, name: str) -> int | None:
+        """How long the oldest message that is ready has been waiting."""
+        oldest = await self._store.oldest_ready(name)
+        return None if oldest is None else max(self.clock() - oldest, 0)
+
+    def rates(self, name: str) -> Rates:
+        """What passed through the queue, per second over a minute."""
+        return self._meter(name).rates(self.clock())
+
+    def consumers(self, name: str) -> int:
+        """Subscriptions and parked polls on the queue."""
+        return len(self._dispatcher(name).consumers)
+
+    # -- publish -------------------------------------------------------------------------------------------------------
+
+    def new_ids(self, count: int) -> range:
+        """Ids for drafts, in publish order."""
+        return self._ids.take(count, self.clock())
+
+    def publish(
+        self,
+        queue: str,
+        drafts: Sequence[Draft],
+        *,
+        batch_key: str | None = None,
+        digest: bytes = b"",
+        digests: Sequence[bytes] = (),
+    ) -> Awaitable[Published]:
+        """Store drafts, all or none; what is awaited resolves once they are durable.
+
+        The command is on its way when this returns, whatever happens to the caller. Raises `Draining`, `NotFound`,
+        `Overloaded`; the future `Invalid`, `QueueFull`, `StorageFull`.
+        """
+        if self.draining:
+            raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
+        dispatcher = self._dispatcher(queue)
+        size = sum([len(draft.content) for draft in drafts])
+        reservations, claims = dispatcher.reserve(len(drafts), size)
+        command = Publish(queue, drafts, self.clock(), claims, batch_key, digest, digests)
+        try:
+            future = self._store.submit(command)
+        except BrokerError:
+            dispatcher.served(reservations, [])
+            raise
+        future.add_done_callback(lambda done: self._published(dispatcher, command, reservations, done))
+        return future
+
+    def _published(
+        self, dispatcher: Dispatcher, command: Publish, reservations: list[Reservation], done: asyncio.Future[Published]
+    ) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed:
+            dispatcher.served(reservations, [])
+            # Whoever was cancelled did not undo the publish: a hint too many is harmless.
+            self._notifier.notify(command.queue)
+            return
+        result = done.result()
+        for draft in command.drafts:
+            if draft.available_at is not None:
+                self._tick.due(draft.available_at)
+            if draft.expires_at is not None:
+                self._tick.due(draft.expires_at)
+        published = 0 if result.replayed else len(command.drafts) - len(result.duplicates)
+        self._meter(command.queue).count(command.now, published=published)
+        self._note_leases(dispatcher, command.claims, result.claimed)
+        dispatcher.served(reservations, result.claimed)
+        if result.ready:
+            self._notifier.notify(command.queue)
+
+    # -- deliver -------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, holder: Holder) -> None:
+        """Deliver to the holder from now on. Raises `NotFound`."""
+        dispatcher = self._dispatcher(holder.queue)
+        self._holders.add(holder)
+        dispatcher.add(holder)
+
+    def feed(self, holder: Holder) -> None:
+        """The holder may have room again."""
+        if dispatcher := self._dispatchers.get(holder.queue):
+            dispatcher.feed(holder)
+
+    def hold(self, holder: Holder, messages: Sequence[Message]) -> None:
+        """The holder has been handed these: it is told when they are no longer its own."""
+        for message in messages:
+            self._held[message.id] = holder
+
+    def unsubscribe(
+        self, holder: Holder, clean: bool, unseen: Sequence[Message] = ()
+    ) -> Awaitable[list[Settled]] | None:
+        """End a subscription that is closed already. Session leases are given back; not `clean`: as a failure each.
+
+        `unseen` were handed to it but never sent: giving them back is no delivery and no failure.
+        """
+        if dispatcher := self._dispatchers.get(holder.queue):
+            dispatcher.remove(holder)
+        self._holders.discard(holder)
+        never_sent = {message.id for message in unseen}
+        items = []
+        for message_id, token in holder.held.items():
+            self._held.pop(message_id, None)
+            if message_id in never_sent:
+                items.append(Settlement(message_id, Event.RELEASE, token, unseen=True))
+            elif holder.session_lease:
+                items.append(Settlement(message_id, Event.RELEASE if clean else Event.LOSE, token))
+        holder.held.clear()
+        return self._settle(items) if items else None
+
+    async def consume(
+        self, queues: Sequence[str], holder: str, limit: int, wait_ms: int, lease_ms: int | None
+    ) -> list[Message]:
+        """Up to `limit` messages of the queues, waiting up to `wait_ms` for the first. Raises `NotFound`.
+
+        Cancelled while waiting, it takes no message along. While the broker drains it does not wait.
+        """
+        dispatchers = [self._dispatcher(name) for name in queues]
+        poll = Poll(holder, limit, lease_ms)
+        try:
+            for dispatcher in dispatchers:
+                if poll.arrived.done():
+                    break
+                await self._claim_now(dispatcher, poll)
+            if not poll.arrived.done() and wait_ms and not self.draining:
+                await self._park(poll, dispatchers, wait_ms)
+            if poll.arrived.done() and not poll.arrived.cancelled():
+                return poll.arrived.result()
+            poll.close()
+            return []
+        except asyncio.CancelledError:
+            self.release(poll.close())
+            raise
+
+    async def _claim_now(self, dispatcher: Dispatcher, poll: Poll) -> None:
+        if dispatcher.queue.paused or not (await self._store.depth(dispatcher.queue.name)).ready:
+            return
+        reservations, claims = dispatcher.reserve_for(poll)
+        came = asyncio.get_running_loop().create_future()
+
+        def served(got: list[list[Message]]) -> None:
+            dispatcher.served(reservations, got)
+            if not came.done():
+                came.set_result(None)
+
+        if claims:
+            self._claim(dispatcher, claims, served)
+            await came
+
+    async def _park(self, poll: Poll, dispatchers: Sequence[Dispatcher], wait_ms: int) -> None:
+        self._polls.add(poll)
+        try:
+            for dispatcher in dispatchers:
+                dispatcher.add(poll)
+            await asyncio.wait([poll.arrived], timeout=wait_ms / 1_000)
+        finally:
+            self._polls.discard(poll)
+            for dispatcher in dispatchers:
+                dispatcher.remove(poll)
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Give back what was claimed but not seen by anybody."""
+        items = [Settlement(m.id, Event.RELEASE, m.lease, unseen=True) for m in messages]
+        if items:
+            self._settle(items)
+
+    def _claim(
+        self, dispatcher: Dispatcher, claims: Sequence[Claim], served: Callable[[list[list[Message]]], None]
+    ) -> None:
+        """Submit claims, one command each; `served` gets what they brought, in their order."""
+        futures = [self._store.submit(claim) for claim in claims]
+
+        def done(_: Any) -> None:
+            got = [[] if f.cancelled() or f.exception() else f.result() for f in futures]
+            self._note_leases(dispatcher, claims, got)
+            served(got)
+
+        # The commands share a turn, and answers come in the order of the commands: the last one is the last.
+        if futures:
+            futures[-1].add_done_callback(done)
+
+    def _note_leases(self, dispatcher: Dispatcher, claims: Sequence[Claim], got: Sequence[list[Message]]) -> None:
+        delivered = 0
+        for claim, messages in zip(claims, got, strict=True):
+            delivered += len(messages)
+            if messages and claim.terms.until is not None:
+                self._tick.due(claim.terms.until)
+        if delivered:
+            self._meter(dispatcher.queue.name).count(self.clock(), delivered=delivered)
+
+    # -- settle --------------------------------------------------------------------------------------------------------
+
+    def let_go(self, holder: Holder, message_id: int) -> str | None:
+        """The token with which the holder held the message, which counts against its credit no more."""
+        token = holder.held.pop(message_id, None)
+        if token is not None:
+            self._held.pop(message_id, None)
+        return token
+
+    def holder_of(self, message_id: int) -> Holder | None:
+        """Who on this node's connections holds the message."""
+        return self._held.get(message_id)
+
+    def settle(self, items: Sequence[Settlement], relaxed: bool = False) -> Awaitable[list[Settled]]:
+        """Ack, nack, extend: each item is judged on its own; resolves once what was granted is durable."""
+        return self._settle(items, relaxed)
+
+    def chance(self) -> float:
+        """A throw of the dice in [0, 1), for the jitter of a settlement."""
+        return self._chance()
+
+    def _settle(self, items: Sequence[Settlement], relaxed: bool = False) -> Awaitable[list[Settled]]:
+        future = self._store.submit(Settle(items, self.clock(), relaxed))
+        future.add_done_callback(lambda done: self._settled(items, done))
+        return future
+
+    def _settled(self, items: Sequence[Settlement], done: asyncio.Future[list[Settled]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            for queue in list(self._dispatchers):  # unknown what became ready
+                self._notifier.notify(queue)
+            return
+        woken: set[str] = set()
+        counts: dict[str, int] = {}
+        for item, settled in zip(items, done.result(), strict=True):
+            if settled.fate is None:
+                continue
+            if settled.fate in _SETTLED and item.event in _VERDICTS:
+                counts[settled.queue] = counts.get(settled.queue, 0) + 1
+            if settled.fate is not Fate.EXTENDED:
+                self._lose(settled.id, settled.lease, "settled")
+            self._follow(settled, woken)
+        now = self.clock()
+        for queue, count in counts.items():
+            self._meter(queue).count(now, settled=count)
+        for queue in woken:
+            self._notifier.notify(queue)
+
+    def _follow(self, settled: Settled, woken: set[str]) -> None:
+        """See to what comes of a change: when it is due, and who can have it."""
+        if settled.due_at is not None:
+            self._tick.due(settled.due_at)
+        if settled.fate is Fate.READY or settled.fate is Fate.DEAD_LETTERED:
+            woken.add(settled.now_in)
+            if settled.now_in not in self._dispatchers:
+                self._know(Queue(settled.now_in, QueueConfig(), False, self.clock()))
+
+    def _lose(self, message_id: int, lease: str | None, reason: LostReason) -> None:
+        """Tell the holder of the message with that lease (None: whatever lease) that it holds it no more."""
+        holder = self._held.get(message_id)
+        if holder is None or (lease is not None and holder.held.get(message_id) != lease):
+            return
+        del self._held[message_id]
+        if holder.held.pop(message_id, None) is not None:
+            holder.lost(message_id, reason)
+            self.feed(holder)
+
+    # -- look ----------------------------------------------------------------------------------------------------------
+
+    async def get(self, message_id: int) -> Message:
+        """One message. Raises `NotFound`."""
+        message = await self._store.get(message_id)
+        if message is None:
+            raise NotFound("there is no such message")
+        return message
+
+    async def browse(
+        self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
+    ) -> tuple[list[Message], str | None]:
+        """See `Store.browse`. Raises `NotFound`."""
+        self._dispatcher(queue)
+        return await self._store.browse(queue, status, key, contains, limit, cursor)
+
+    async def delete(self, message_id: int) -> Settled:
+        """Delete a message from any state; a holder hears of it. Raises `NotFound`."""
+        gone: Settled = await self._store.submit(Delete(message_id))
+        if gone.refusal is not None:
+            raise NotFound("there is no such message")
+        self._lose(message_id, None, "deleted")
+        return gone
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    async def _do_overdue(self, now: int) -> int | None:
+        """Do what is due; answers when to come back."""
+        lapsed: Lapsed = await self._store.submit(Overdue(now, CHUNK))
+        woken: set[str] = set()
+        for item in lapsed.items:
+            if item.fate is not Fate.GONE:
+                self._lose(item.id, item.lease, "expired")
+                self._follow(item, woken)
+        for queue in woken:
+            self._notifier.notify(queue)
+        return lapsed.next_due
+
+    def _sweep(self) -> None:
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep_all())
+
+    async def _sweep_all(self) -> None:
+        """Delete what dropped queues left, then every ten minutes what dedup records are over."""
+        while True:
+            try:
+                while await self._store.submit(Sweep(self.clock(), CHUNK)):
+                    pass
+            except BrokerError as error:
+                log.warning("sweeping has to wait: %s", error.detail)
+            await asyncio.sleep(600)
+
+    # -- drain ---------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more publishes, answer parked polls now, deliver nothing more."""
+        self.draining = True
+        for poll in list(self._polls):
+            poll.close()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.stop()
+
+    async def processing(self) -> int:
+        """How many messages somebody is working on."""
+        return sum([(await self._store.depth(name)).leased for name in self._dispatchers])
+
+    # -- small pieces --------------------------------------------------------------------------------------------------
+
+    async def _save(self, command: SaveQueue) -> Queue:
+        queue: Queue = await self._store.submit(command)
+        self._know(queue)
+        dlq = queue.config.dead_letter_queue
+        if dlq is not None and dlq not in self._dispatchers:
+            self._know(Queue(dlq, QueueConfig(), False, command.now))
+        return queue
+
+    def _know(self, queue: Queue) -> None:
+        dispatcher = self._dispatchers.get(queue.name)
+        if dispatcher is not None:
+            dispatcher.configure(queue)
+            return
+        dispatcher = Dispatcher(queue, self.clock, self._claim, self.release)
+        if self.draining:
+            dispatcher.stop()
+        self._dispatchers[queue.name] = dispatcher
+
+    def _dispatcher(self, name: str) -> Dispatcher:
+        dispatcher = self._dispatchers.get(name)
+        if dispatcher is None:
+            raise NotFound(f"there is no queue {name}")
+        return dispatcher
+
+    def _wake(self, name: str) -> None:
+        if dispatcher := self._dispatchers.get(name):
+            dispatcher.wake()
+
+    def _meter(self, name: str) -> Meter:
+        meter = self._meters.get(name)
+        if meter is None:
+            meter = self._meters[name] = Meter(self.clock())
+        return meter
+
+
+_SETTLED = frozenset({Fate.PROCESSED, Fate.READY, Fate.DELAYED, Fate.FAILED, Fate.DEAD_LETTERED})
+_VERDICTS = frozenset({Event.ACK, Event.REQUEUE, Event.REJECT})
+
+
+def _check_dead_letters(name: str, config: QueueConfig) -> None:
+    if config.dead_letter_queue == name:
+        raise invalid("/dead_letter_queue", "a queue cannot be its own dead-letter queue")
+
+
+def states_of(status: Status | None) -> tuple[State, ...]:
+    """The states that a purge of `status` empties (None: all but what is processing)."""
+    if status is None:
+        return State.READY, State.DELAYED, State.PROCESSED, State.FAILED
+    return STATES_OF[status]

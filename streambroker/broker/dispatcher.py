@@ -1,0 +1,171 @@
+"""Who gets the messages of one queue on this node: consumers in turn, as far as their credit goes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from streambroker.broker.clock import Clock
+from streambroker.core.lifecycle import LeaseTerms
+from streambroker.core.message import Message
+from streambroker.store.contract import Claim, Queue
+
+MAX_CLAIM = 1_000
+"""Messages in one claim of the backlog: bounds how long the writer is busy with it."""
+
+
+class Consumer(Protocol):
+    """What a dispatcher needs of one who takes messages."""
+
+    def wants(self) -> tuple[int, int]:
+        """How many messages, and about how many bytes, may be claimed for it now."""
+        ...
+
+    def terms(self, token: str, now: int, lease_ms: int) -> LeaseTerms:
+        """What its leases are given out with."""
+        ...
+
+    def reserve(self, count: int, size: int) -> None:
+        """A claim for so much is on its way."""
+        ...
+
+    def deliver(self, count: int, size: int, messages: list[Message]) -> list[Message]:
+        """The claim that reserved `count` and `size` brought these; what it can no longer take comes back."""
+        ...
+
+
+Reservation = tuple[Consumer, int, int]
+
+
+Served = Callable[[list[list[Message]]], None]
+Claimer = Callable[["Dispatcher", Sequence[Claim], Served], None]
+"""Submits claims, and calls back with what they brought."""
+
+
+class Dispatcher:
+    """Owns the line of hungry consumers of one queue; used on the event loop only.
+
+    `_ready` is the hint that messages may be ready. It starts true, a wake-up sets it, and it falls only when a claim
+    made after the last wake-up found the queue empty: so no wake-up is lost between looking and waiting.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        clock: Clock,
+        claim: Claimer,
+        release: Callable[[Sequence[Message]], None],
+    ) -> None:
+        self.queue = queue
+        self.consumers: set[Consumer] = set()
+        self._clock = clock
+        self._claim = claim
+        self._release = release
+        self._hungry: dict[Consumer, None] = {}
+        self._ready = True
+        self._claiming = False
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Deliver nothing more: the broker drains."""
+        self._stopped = True
+
+    def configure(self, queue: Queue) -> None:
+        """The queue's configuration changed, or it was paused or resumed."""
+        self.queue = queue
+        self.pump()
+
+    def add(self, consumer: Consumer) -> None:
+        """A consumer that takes part from now on."""
+        self.consumers.add(consumer)
+        self.feed(consumer)
+
+    def feed(self, consumer: Consumer) -> None:
+        """The consumer may have room again."""
+        if consumer in self.consumers:
+            self._hungry[consumer] = None
+            self.pump()
+
+    def remove(self, consumer: Consumer) -> None:
+        """The consumer leaves; what is claimed for it on the way is given back when it comes."""
+        self.consumers.discard(consumer)
+        self._hungry.pop(consumer, None)
+
+    def wake(self) -> None:
+        """Messages may be ready."""
+        self._ready = True
+        self.pump()
+
+    def pump(self) -> None:
+        """Claim from the backlog for whoever is hungry; one claim at a time."""
+        if not self._ready or self._claiming or not self._hungry or self.queue.paused or self._stopped:
+            return
+        reservations, claims = self.reserve(MAX_CLAIM, None)
+        if not claims:
+            return
+        self._claiming = True
+        self._ready = False  # a wake-up that comes while the claim is on its way sets it again
+        self._claim(self, claims, lambda got: self._claimed(reservations, claims, got))
+
+    def reserve(self, count: int, size: int | None) -> tuple[list[Reservation], list[Claim]]:
+        """Set aside credit for `count` messages, of `size` bytes together where that is known, in fair shares.
+
+        Whoever gets the answer must call `served` with it.
+        """
+        reservations: list[Reservation] = []
+        claims: list[Claim] = []
+        if self.queue.paused or self._stopped:
+            return reservations, claims
+        now = self._clock()
+        while count > 0 and self._hungry:
+            share = -(-count // len(self._hungry))
+            consumer = next(iter(self._hungry))
+            del self._hungry[consumer]
+            wanted, room = consumer.wants()
+            if wanted <= 0:
+                continue
+            taken = min(wanted, share)
+            reserved = room if size is None else min(size, room)
+            reservations.append(self._reserve(consumer, taken, reserved))
+            claims.append(self._claim_of(consumer, taken, room, now))
+            count -= taken
+            if wanted > taken and size is not None:
+                self._hungry[consumer] = None  # to the end of the line
+        return reservations, claims
+
+    def reserve_for(self, consumer: Consumer) -> tuple[list[Reservation], list[Claim]]:
+        """All that one consumer wants, whether it stands in line or not. Whoever gets the answer calls `served`."""
+        wanted, room = consumer.wants()
+        if wanted <= 0 or self._stopped:
+            return [], []
+        return [self._reserve(consumer, wanted, room)], [self._claim_of(consumer, wanted, room, self._clock())]
+
+    def _reserve(self, consumer: Consumer, count: int, size: int) -> Reservation:
+        consumer.reserve(count, size)
+        return consumer, count, size
+
+    def _claim_of(self, consumer: Consumer, count: int, room: int, now: int) -> Claim:
+        terms = consumer.terms(secrets.token_urlsafe(16), now, self.queue.config.lease_ms)
+        return Claim(self.queue.name, count, room, terms, now)
+
+    def served(self, reservations: Sequence[Reservation], got: Sequence[list[Message]]) -> None:
+        """Hand the consumers what their claims brought; nothing at all where the claims failed."""
+        for index, (consumer, count, size) in enumerate(reservations):
+            messages = got[index] if index < len(got) else []
+            if left := consumer.deliver(count, size, messages):
+                self._release(left)
+            if consumer in self.consumers and consumer.wants()[0] > 0:
+                self._hungry[consumer] = None
+
+    def _claimed(self, reservations: list[Reservation], claims: list[Claim], got: list[list[Message]]) -> None:
+        self._claiming = False
+        # Somebody had room left but got no more: the queue was empty. Otherwise more may be waiting.
+        if not any(map(_had_room, claims, got)):
+            self._ready = True
+        self.served(reservations, got)
+        self.pump()
+
+
+def _had_room(claim: Claim, messages: list[Message]) -> bool:
+    return len(messages) < claim.limit and sum(len(message.content) for message in messages) < claim.max_bytes

@@ -1,0 +1,54 @@
+"""A consumer that takes once and is gone: a REST consume, at once or held open."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streambroker.core.lifecycle import LeaseTerms
+from streambroker.core.message import Message
+
+MAX_BYTES = 8 * 1024 * 1024
+"""About how much content one answer carries; one message always fits."""
+
+
+class Poll:
+    """Waits for up to `limit` messages of one or more queues; the first that come end the wait.
+
+    `close()` when the client has left: what is claimed after that goes back unseen.
+    """
+
+    def __init__(self, holder: str, limit: int, lease_ms: int | None) -> None:
+        self._holder = holder
+        self._limit = limit
+        self._lease_ms = lease_ms
+        self._reserved = False
+        self.arrived: asyncio.Future[list[Message]] = asyncio.get_running_loop().create_future()
+
+    def wants(self) -> tuple[int, int]:
+        """See `dispatcher.Consumer`. One claim at a time: it is served from one queue only."""
+        return (0, 0) if self._reserved or self.arrived.done() else (self._limit, MAX_BYTES)
+
+    def terms(self, token: str, now: int, lease_ms: int) -> LeaseTerms:
+        """See `dispatcher.Consumer`."""
+        return LeaseTerms(token, self._holder, now + (self._lease_ms or lease_ms))
+
+    def reserve(self, count: int, size: int) -> None:
+        """See `dispatcher.Consumer`."""
+        self._reserved = True
+
+    def deliver(self, count: int, size: int, messages: list[Message]) -> list[Message]:
+        """See `dispatcher.Consumer`."""
+        self._reserved = False
+        if not messages:
+            return []
+        if self.arrived.done():
+            return messages
+        self.arrived.set_result(messages)
+        return []
+
+    def close(self) -> list[Message]:
+        """Take nothing more; what had arrived but was not seen is returned, to be given back."""
+        if self.arrived.done():
+            return [] if self.arrived.cancelled() else self.arrived.result()
+        self.arrived.cancel()
+        return []

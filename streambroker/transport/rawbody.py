@@ -1,0 +1,39 @@
+"""A message whose body is its content as it is, with the options in headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from streambroker.core.errors import invalid
+from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.messages import DraftIn
+from streambroker.transport.http import Call
+
+_NUMBERS = ("priority", "delay_ms", "ttl_ms", "max_attempts")
+_TEXTS = ("key", "dedup_id", "correlation_id", "reply_to", "available_at")
+_NAMES = {f"x-message-{name.replace('_', '-')}".encode(): name for name in (*_NUMBERS, *_TEXTS)}
+_HEADERS = b"x-message-headers"
+_json = JsonDecoder[msgspec.Raw](msgspec.Raw)
+
+
+def raw_draft(call: Call) -> DraftIn:
+    """The options that the request's ``X-Message-…`` headers give. Raises `Invalid` naming the header."""
+    given: dict[str, Any] = {"content_type": call.header(b"content-type")}
+    for header, value in call.headers.items():
+        if not header.startswith(b"x-message-"):
+            continue
+        text = value.decode("latin-1").strip()
+        if header == _HEADERS:
+            given["headers"] = _json(value)
+        elif header in _NAMES:
+            given[_NAMES[header]] = text
+        else:
+            raise invalid(f"/{header.decode('latin-1')}", "there is no such option")
+    try:
+        return msgspec.convert(given, DraftIn, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at `$.")
+        name = at.rstrip("`").replace("_", "-")
+        raise invalid(f"/x-message-{name}" if name else "", text) from None

@@ -1,0 +1,94 @@
+"""uvicorn, with what the broker needs of it: its own signals, close codes, and a handle to cut a connection off."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+_TOO_BIG, _HEARTBEAT_LOST = 4413, 4509
+
+
+class _Conversation(ServerProtocol):
+    """Closes with the contract's code where a frame is too big."""
+
+    def fail(self, code: int, reason: str = "") -> None:
+        super().fail(_TOO_BIG if code == 1009 else code, reason)
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol; its classes are not a public interface, so uvicorn is pinned to a minor."""
+
+    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.conn = _Conversation(max_size=config.ws_max_size, logger=self.conn.logger)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["extensions"]["streambroker.transport"] = self.transport  # type: ignore[index, typeddict-item]
+
+    def keepalive_timeout(self) -> None:
+        """The peer did not answer a ping. `close()` would wait for it to read what is unsent, so it may take an abort."""
+        self.pong_timer = None
+        self.pending_ping_payload = None
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.fail(_HEARTBEAT_LOST, "heartbeat lost")
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose signals are handled by the broker: it drains first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def configured(app: Any, heartbeat_ms: int, max_frame: int) -> Config:
+    """How uvicorn serves the broker."""
+    return Config(
+        app,
+        ws=WebSocketProtocol,
+        ws_max_size=max_frame,
+        ws_ping_interval=heartbeat_ms / 1_000,
+        ws_ping_timeout=heartbeat_ms / 1_000,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=5,
+        backlog=2_048,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        lifespan="off",
+        reset_contextvars=True,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    sock.set_inheritable(True)
+    return sock

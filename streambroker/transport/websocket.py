@@ -1,0 +1,657 @@
+"""The WebSocket door: the I/O of one connection around a `Session`.
+
+Three parts share a connection on the event loop: the reader (`run`) decodes frames and acts on them, `_write` sends
+what has gathered in one frame, and timers watch the token and the peer's reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, assert_never
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from streambroker.broker.broker import Broker
+from streambroker.core.access import Action, Principal, require
+from streambroker.core.errors import (
+    BrokerError,
+    Forbidden,
+    Internal,
+    Invalid,
+    Malformed,
+    NotFound,
+    Unauthenticated,
+    invalid,
+)
+from streambroker.core.lifecycle import Event, Settlement
+from streambroker.core.message import Message
+from streambroker.core.names import format_id, is_queue_name, parse_id
+from streambroker.protocol import frames
+from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.messages import Limits, digest, draft, shown
+from streambroker.protocol.session import Session, Subscription
+from streambroker.store.contract import Published, Settled
+from streambroker.transport.http import Call, refuse
+from streambroker.transport.schemas import ConnectQuery
+
+log = logging.getLogger(__name__)
+
+HELLO_DEADLINE_S = 5
+STALL_S = 10
+"""A peer that reads nothing for so long is cut off."""
+EXPIRING_S = 60
+"""How long before its token ends a client hears of it."""
+FRAME_BYTES = 256 * 1024
+"""About how much goes into one frame of deliveries, so that a small message behind does not wait for megabytes."""
+MAX_UNANSWERED = 2_000
+"""Frames whose answer is due: beyond it the connection is not read until some are answered."""
+MAX_OUTBOX = 4 * 1024 * 1024
+
+_CLEAN = frozenset({1000, 1001, 1005})
+_NOT_THE_CLIENTS_FAULT = frozenset({4450, 4503})
+
+_one_or_many = JsonDecoder[Any](frames.ClientFrame | list[frames.ClientFrame])
+_one = JsonDecoder[frames.ClientFrame](frames.ClientFrame)
+_parts = JsonDecoder[list[msgspec.Raw]](list[msgspec.Raw])
+
+
+class _Named(msgspec.Struct):
+    id: frames.FrameId = None
+
+
+_named = msgspec.json.Decoder(_Named).decode
+
+
+class Close(Exception):
+    """Close the connection with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Sockets:
+    """All open connections: for the drain, for revoked sessions, and to be counted."""
+
+    def __init__(self) -> None:
+        self.open: set[Connection] = set()
+
+    def draining(self, deadline_ms: int) -> None:
+        """Tell everybody that the broker stops."""
+        for connection in self.open:
+            connection.say(frames.draining(deadline_ms))
+
+    async def close_all(self, code: int, reason: str) -> None:
+        """Close every connection, and wait until what they held is given back."""
+        connections = list(self.open)
+        for connection in connections:
+            connection.close(code, reason)
+        if connections:
+            await asyncio.wait([connection.ended for connection in connections], timeout=5)
+
+    def revoked(self, sid: str) -> None:
+        """A session was ended: so are its connections."""
+        for connection in [c for c in self.open if c.principal is not None and c.principal.sid == sid]:
+            connection.close(4401, "the session was ended")
+
+    @property
+    def holding(self) -> int:
+        """How many messages all connections hold."""
+        return sum(len(s.held) for c in self.open for s in c.session.subscriptions.values())
+
+
+class WebSocketDoor:
+    """The ASGI application of ``/ws`` and ``/queues/{queue}/ws``."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        authenticate: Callable[[str], Principal],
+        sockets: Sockets,
+        limits: Limits,
+        heartbeat_ms: int,
+        max_frame: int,
+        wall: Callable[[], int],
+    ) -> None:
+        self.broker = broker
+        self.authenticate = authenticate
+        self.sockets = sockets
+        self.limits = limits
+        self.heartbeat_ms = heartbeat_ms
+        self.max_frame = max_frame
+        self.wall = wall
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        try:
+            connection = Connection(self, scope, receive, send)
+        except BrokerError as error:
+            await refuse(scope, send, error)
+            return
+        await connection.run()
+
+
+class Connection:
+    """One client. Owns its session, its outbox and what is delivered but not yet sent."""
+
+    def __init__(self, door: WebSocketDoor, scope: Scope, receive: Receive, send: Send) -> None:
+        self._door = door
+        self._broker = door.broker
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._transport: asyncio.Transport | None = scope.get("extensions", {}).get("streambroker.transport")
+        self.id = secrets.token_urlsafe(12)
+        self.session = Session()
+        self.principal, self._subprotocol = self._who(scope)
+        self._queue, self._credit = self._asked_for(scope)
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._deliveries: list[tuple[Subscription, list[Message]]] = []
+        self._something = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unanswered = 0
+        self._closing: Close | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._stall: asyncio.TimerHandle | None = None
+        self._written = 0
+
+    # -- who is it -----------------------------------------------------------------------------------------------------
+
+    def _who(self, scope: Scope) -> tuple[Principal | None, str | None]:
+        """Who it is by header or subprotocol, and the subprotocol to choose. Raises `Unauthenticated`."""
+        offered: list[str] = scope.get("subprotocols", [])
+        given = next((item for item in offered if item.startswith("bearer.")), None)
+        # A browser fails the connection where none of what it offered is chosen.
+        chosen = frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else given
+        header = scope["streambroker.headers"].get(b"authorization")
+        if header is not None:
+            if header[:7].lower() != b"bearer ":
+                raise Unauthenticated("the Authorization header must be: Bearer <access token>")
+            return self._door.authenticate(header[7:].strip().decode("latin-1")), chosen
+        if given is not None:
+            return self._door.authenticate(given.removeprefix("bearer.")), chosen
+        return None, chosen
+
+    def _asked_for(self, scope: Scope) -> tuple[str | None, int]:
+        """The queue that the path subscribes to, and the credit. Raises `Invalid`."""
+        name = scope["path_params"].get("queue")
+        if name is None:
+            return None, 0
+        if not is_queue_name(name):
+            raise invalid("/queue", "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
+        return name, Call(scope, self._receive, self.principal).options(ConnectQuery).credit
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the connection until it ends, whoever ends it; what it held is given back then."""
+        self._door.sockets.open.add(self)
+        writer = asyncio.create_task(self._write())
+        clean = False
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
+            clean = await self._read()
+        except Close as close:
+            clean = close.code in _NOT_THE_CLIENTS_FAULT
+            await self._finish(writer, close)
+        except OSError:
+            pass  # uvicorn's ClientDisconnected: the peer is gone
+        except Exception:
+            log.exception("connection %s failed", self.id)
+            await self._finish(writer, Close(4500, "internal error"))
+        finally:
+            self._door.sockets.open.discard(self)
+            for timer in self._timers:
+                timer.cancel()
+            if self._stall is not None:
+                self._stall.cancel()
+            writer.cancel()
+            self._give_back(clean)
+            self.ended.set_result(None)
+
+    async def _read(self) -> bool:
+        """Read frames until the peer closes; whether it did so cleanly."""
+        if self.principal is None:
+            if (event := await self._hello()) is not None:
+                return _is_clean(event)
+        else:
+            self._welcome(None)
+        if self._queue is not None:
+            await self._subscribe_by_path(self._queue)
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect":
+                if self._closing is not None:
+                    return self._closing.code in _NOT_THE_CLIENTS_FAULT
+                return _is_clean(event)
+            await self._take(_text(event))
+            if self._unanswered > MAX_UNANSWERED or self._outbox_bytes > MAX_OUTBOX:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _hello(self) -> Any:
+        """Wait for the first frame, which must say who it is; returns the event where the peer closed instead."""
+        try:
+            async with asyncio.timeout(HELLO_DEADLINE_S):
+                event = await self._receive()
+        except TimeoutError:
+            raise Close(4408, "no hello came within 5 s") from None
+        if event["type"] == "websocket.disconnect":
+            return event
+        try:
+            first = _one(_text(event))
+        except Malformed as error:
+            raise Close(4400, error.detail) from None
+        except Invalid:
+            first = None
+        if not isinstance(first, frames.Hello) or first.token is None:
+            raise Close(4401, "the first frame must be a hello with a token")
+        try:
+            self.principal = self._door.authenticate(first.token)
+        except Unauthenticated as error:
+            raise Close(4401, error.detail) from None
+        self._welcome(first.id)
+        return None
+
+    def _welcome(self, frame_id: frames.FrameId) -> None:
+        expires_in = self._watch_token()
+        self.say(frames.welcome(frame_id, self.id, self._door.heartbeat_ms, self._door.max_frame, expires_in))
+
+    def _watch_token(self) -> int | None:
+        """(Re)start the timers of the token; the seconds until it ends."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self.principal is None or self.principal.expires_at_ms is None:
+            return None
+        left = max(self.principal.expires_at_ms - self._door.wall(), 0) / 1_000
+        loop = asyncio.get_running_loop()
+        notice = min(EXPIRING_S, left / 2)
+        self._timers.append(loop.call_later(left - notice, lambda: self.say(frames.expiring(int(notice)))))
+        self._timers.append(loop.call_later(left, self.close, 4450, "the token expired; come back with a new one"))
+        return int(left)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection from outside, after what is in the outbox."""
+        if self._closing is None:
+            self._closing = Close(code, reason)
+            self._something.set()
+
+    async def _finish(self, writer: asyncio.Task[None], close: Close) -> None:
+        """Say the last words, then close."""
+        self._closing = self._closing or close
+        self._something.set()
+        await asyncio.wait([writer], timeout=STALL_S)
+
+    def _give_back(self, clean: bool) -> None:
+        unseen: dict[Subscription, list[Message]] = {}
+        for subscription, messages in self._deliveries:
+            unseen.setdefault(subscription, []).extend(messages)
+        self._deliveries.clear()
+        for subscription in self.session.close():
+            self._broker.unsubscribe(subscription, clean, unseen.get(subscription, ()))
+
+    # -- frames in -----------------------------------------------------------------------------------------------------
+
+    async def _take(self, text: str) -> None:
+        try:
+            given = _one_or_many(text)
+        except Malformed as error:
+            raise Close(4400, error.detail[:100]) from None
+        except Invalid:
+            await self._take_apart(text)
+            return
+        if type(given) is list:
+            for frame in given:
+                await self._act(frame)
+        else:
+            await self._act(given)
+
+    async def _take_apart(self, text: str) -> None:
+        """Some frame does not fit: answer each on its own. Raises `Close` where they are no objects."""
+        try:
+            parts = [bytes(part) for part in _parts(text)] if text.lstrip()[:1] == "[" else [text.strip().encode()]
+        except BrokerError as error:
+            self._refuse(None, error)
+            return
+        if any(part[:1] != b"{" for part in parts):
+            raise Close(4400, "a frame is a JSON object, or an array of them")
+        for part in parts:
+            try:
+                frame = _one(part)
+            except BrokerError as error:
+                self._refuse(_id_of(part), error)
+            else:
+                await self._act(frame)
+
+    async def _act(self, frame: frames.ClientFrame) -> None:
+        """Act on one frame; an error is answered and does not stop the rest."""
+        try:
+            match frame:
+                case frames.Publish():
+                    await self._publish(frame)
+                case frames.Ack() | frames.Nack():
+                    self._settle(frame)
+                case frames.Extend():
+                    self._extend(frame)
+                case frames.Subscribe():
+                    await self._subscribe(frame)
+                case frames.Unsubscribe():
+                    await self._unsubscribe(frame)
+                case frames.Pause() | frames.Resume():
+                    subscription = self.session.find(frame.sub)
+                    subscription.paused = isinstance(frame, frames.Pause)
+                    self._broker.feed(subscription)
+                    self.say(frames.ok(frame.id))
+                case frames.Hello() | frames.Refresh():
+                    self._refresh(frame)
+                case frames.Ping():
+                    self.say(frames.PONG)
+                case _:
+                    assert_never(frame)
+        except BrokerError as error:
+            self._refuse(frame.id, error)
+
+    async def _publish(self, frame: frames.Publish) -> None:
+        require(self._user, Action.PUBLISH, frame.queue)
+        queue = await self._broker.ensure_queue(frame.queue)
+        now, limits = self._broker.clock(), self._door.limits
+        ids = self._broker.new_ids(len(frame.messages))
+        drafts = [
+            draft(one, number, queue.config, limits, now, None, f"/messages/{index}")
+            for index, (one, number) in enumerate(zip(frame.messages, ids, strict=True))
+        ]
+        digests = [digest(made) for made in drafts if made.dedup_id is not None]
+        durability = "memory" if queue.config.durability == "memory" else None
+        stored = self._broker.publish(frame.queue, drafts, digests=digests)
+        self._when_done(stored, frame.id, partial(_say_published, frame.id, durability))
+
+    def _settle(self, frame: frames.Ack | frames.Nack) -> None:
+        if isinstance(frame, frames.Ack):
+            event, delay_ms, reason = Event.ACK, None, None
+        else:
+            event = Event.REQUEUE if frame.requeue else Event.REJECT
+            delay_ms, reason = frame.delay_ms, frame.reason
+        items: list[Settlement] = []
+        unknown: set[str] = set()
+        fed: set[Subscription] = set()
+        relaxed = True
+        for text in frame.ids:
+            number = parse_id(text)
+            subscription = None if number is None else self._holder_of(number)
+            if number is None or subscription is None:
+                unknown.add(text)
+                continue
+            token = self._broker.let_go(subscription, number)
+            if subscription not in fed:
+                fed.add(subscription)
+                relaxed = relaxed and self._is_relaxed(subscription)
+            chance = self._broker.chance() if event is Event.REQUEUE else 0.5
+            items.append(Settlement(number, event, token, None, delay_ms, reason, chance=chance))
+        self._send_settlements(frame, items, unknown, relaxed)
+        for subscription in fed:
+            self._broker.feed(subscription)
+
+    def _extend(self, frame: frames.Extend) -> None:
+        items: list[Settlement] = []
+        unknown: set[str] = set()
+        until = self._broker.clock() + frame.lease_ms
+        for text in frame.ids:
+            number = parse_id(text)
+            subscription = None if number is None else self._holder_of(number)
+            if number is None or subscription is None:
+                unknown.add(text)
+                continue
+            # A session's lease has no end to move: it lasts as long as the connection.
+            end = None if subscription.session_lease else until
+            items.append(Settlement(number, Event.EXTEND, subscription.held[number], until=end))
+        self._send_settlements(frame, items, unknown, False)
+
+    def _send_settlements(
+        self, frame: frames.Ack | frames.Nack | frames.Extend, items: list[Settlement], unknown: set[str], relaxed: bool
+    ) -> None:
+        if items:
+            settled = self._broker.settle(items, relaxed)
+            self._when_done(settled, frame.id, partial(_say_settled, frame, unknown))
+        elif frame.id is not None:
+            self.say(_results(frame, {}, unknown))
+
+    def _is_relaxed(self, subscription: Subscription) -> bool:
+        name = subscription.queue
+        return self._broker.knows(name) and self._broker.queue(name).config.durability == "memory"
+
+    def _holder_of(self, number: int) -> Subscription | None:
+        """The subscription of this very connection that holds the message."""
+        holder = self._broker.holder_of(number)
+        return holder if isinstance(holder, Subscription) and holder.owner is self else None
+
+    def _when_done(self, future: Any, frame_id: frames.FrameId, tell: Callable[[Any], bytes | None]) -> None:
+        """Answer when what was asked is durable; the reader goes on meanwhile."""
+        self._unanswered += 1
+        future.add_done_callback(lambda done: self._done(done, frame_id, tell))
+
+    def _done(self, future: asyncio.Future[Any], frame_id: frames.FrameId, tell: Callable[[Any], bytes | None]) -> None:
+        self._unanswered -= 1
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            answer = tell(future.result())
+            if answer is not None:
+                self.say(answer)
+        else:
+            fault = error if isinstance(error, BrokerError) else Internal("the broker failed at this")
+            self._refuse(frame_id, fault)
+        if self._unanswered <= MAX_UNANSWERED // 2 and self._outbox_bytes <= MAX_OUTBOX // 2:
+            self._room.set()
+
+    # -- subscriptions -------------------------------------------------------------------------------------------------
+
+    async def _subscribe(self, frame: frames.Subscribe) -> None:
+        require(self._user, Action.CONSUME, frame.queue)
+        await self._broker.ensure_queue(frame.queue)
+        subscription = Subscription(
+            self,
+            frame.sub or frame.queue,
+            frame.queue,
+            frame.credit,
+            frame.lease_ms,
+            frame.lease_mode == "session",
+            self._user.username,
+        )
+        self.session.add(subscription)
+        self.say(frames.ok(frame.id))
+        self._broker.subscribe(subscription)
+
+    async def _subscribe_by_path(self, queue: str) -> None:
+        try:
+            await self._subscribe(frames.Subscribe(queue=queue, credit=self._credit))
+        except NotFound as error:
+            raise Close(4404, error.detail) from None
+        except Forbidden as error:
+            raise Close(4403, error.detail) from None
+
+    async def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
+        subscription = self.session.remove(frame.sub)
+        unseen = [message for s, messages in self._deliveries if s is subscription for message in messages]
+        self._deliveries = [entry for entry in self._deliveries if entry[0] is not subscription]
+        given_back = self._broker.unsubscribe(subscription, True, unseen)
+        if given_back is not None:
+            await given_back
+        self.say(frames.ok(frame.id))
+
+    def _refresh(self, frame: frames.Hello | frames.Refresh) -> None:
+        if frame.token is not None:
+            newer = self._door.authenticate(frame.token)
+            if newer.username != self._user.username:
+                raise Forbidden("the token is another user's; open another connection for that one")
+            self.principal = newer
+            self._watch_token()
+        self.say(frames.ok(frame.id))
+
+    @property
+    def _user(self) -> Principal:
+        if self.principal is None:
+            raise Unauthenticated("say hello first")
+        return self.principal
+
+    # -- what the session's subscriptions are told ---------------------------------------------------------------------
+
+    def deliverable(self, subscription: Subscription, messages: list[Message]) -> None:
+        """See `protocol.session.Owner`."""
+        self._broker.hold(subscription, messages)
+        subscription.unsent += sum([len(message.content) for message in messages])
+        self._deliveries.append((subscription, messages))
+        self._something.set()
+
+    def lost(self, subscription: Subscription, message_id: int, reason: str) -> None:
+        """See `protocol.session.Owner`."""
+        self.say(frames.lease_lost(subscription.name, [format_id(message_id)], reason))
+
+    def queue_dropped(self, subscription: Subscription) -> None:
+        """See `protocol.session.Owner`."""
+        self.session.remove(subscription.name)
+        self._refuse(None, NotFound(f"queue {subscription.queue} was deleted; the sub {subscription.name!r} has ended"))
+        if self._queue == subscription.queue:
+            self.close(4404, "the queue was deleted")
+
+    # -- frames out ----------------------------------------------------------------------------------------------------
+
+    def say(self, frame: bytes) -> None:
+        """Put a frame into the outbox; what gathers in one turn of the loop is sent as one."""
+        self._outbox.append(frame)
+        self._outbox_bytes += len(frame)
+        self._something.set()
+
+    def _refuse(self, frame_id: frames.FrameId, error: BrokerError) -> None:
+        self.say(frames.error(frame_id, error, f"urn:streambroker:session:{self.id}"))
+
+    async def _write(self) -> None:
+        """Send what gathers, until the connection ends."""
+        try:
+            while True:
+                await self._something.wait()
+                self._something.clear()
+                while self._outbox or self._deliveries:
+                    await self._write_some()
+                if self._closing is not None:
+                    await self._send(
+                        {"type": "websocket.close", "code": self._closing.code, "reason": self._closing.reason}
+                    )
+                    return
+        except OSError:
+            return  # the peer is gone; the reader hears of it too
+
+    async def _write_some(self) -> None:
+        """Send one frame: all answers, and deliveries up to `FRAME_BYTES`."""
+        parts, self._outbox, self._outbox_bytes = self._outbox, [], 0
+        sent: list[tuple[Subscription, int]] = []
+        size = 0
+        while self._deliveries and size < FRAME_BYTES:
+            subscription, messages = self._deliveries[0]
+            taken, count = self._some(messages, FRAME_BYTES - size)
+            size += count
+            sent.append((subscription, count))
+            parts.append(frames.deliver(subscription.name, self._shown(subscription, taken)))
+            if len(taken) == len(messages):
+                del self._deliveries[0]
+            else:
+                self._deliveries[0] = (subscription, messages[len(taken) :])
+        await self._send_text(frames.batch(parts))
+        for subscription, count in sent:
+            subscription.unsent -= count
+            self._broker.feed(subscription)
+        if self._unanswered <= MAX_UNANSWERED // 2:
+            self._room.set()
+
+    @staticmethod
+    def _some(messages: list[Message], room: int) -> tuple[list[Message], int]:
+        """The first of `messages` that fit into `room` bytes, at least one; and their size."""
+        size = 0
+        for index, message in enumerate(messages):
+            size += len(message.content)
+            if size > room and index:
+                return messages[:index], size - len(message.content)
+        return messages, size
+
+    def _shown(self, subscription: Subscription, messages: Sequence[Message]) -> list[bytes]:
+        # What was lost before it could be sent (deleted, settled elsewhere) is not sent at all.
+        config = self._broker.queue(subscription.queue).config if self._broker.knows(subscription.queue) else None
+        if config is None:
+            return []
+        return [shown(message, config, delivered=True) for message in messages if message.id in subscription.held]
+
+    async def _send_text(self, text: bytes) -> None:
+        """Send one frame; a peer that reads nothing for `STALL_S` is cut off."""
+        self._written += len(text)
+        await self._send({"type": "websocket.send", "text": text.decode()})
+        if self._stall is None and self._transport is not None and self._transport.get_write_buffer_size():
+            self._watch_reading(self._transport, -1)
+
+    def _watch_reading(self, transport: asyncio.Transport, last: int) -> None:
+        """Look every `STALL_S` whether the peer has read anything since `last` of our bytes."""
+        unread = transport.get_write_buffer_size()
+        read = self._written - unread
+        if unread == 0:
+            self._stall = None
+        elif read <= last:
+            log.warning("connection %s read nothing for %s s and is cut off", self.id, STALL_S)
+            self._closing = Close(4508, "slow consumer")
+            transport.abort()
+        else:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(STALL_S, self._watch_reading, transport, read)
+
+
+def _say_published(frame_id: frames.FrameId, durability: str | None, stored: Published) -> bytes:
+    return frames.published(frame_id, [format_id(i) for i in stored.ids], list(stored.duplicates), durability)
+
+
+def _say_settled(
+    frame: frames.Ack | frames.Nack | frames.Extend, unknown: set[str], settled: Sequence[Settled]
+) -> bytes | None:
+    if frame.id is None:
+        return None
+    return _results(frame, {one.id: one.refusal for one in settled}, unknown)
+
+
+def _results(
+    frame: frames.Ack | frames.Nack | frames.Extend, refusals: dict[int, str | None], unknown: set[str]
+) -> bytes:
+    results = []
+    for text in frame.ids:
+        code = "lease_lost" if text in unknown else refusals.get(parse_id(text) or 0, "lease_lost")
+        results.append(frames.Result(text, code is None, code))
+    return frames.settled(frame.id, results)
+
+
+def _text(event: Any) -> str:
+    text: str | None = event.get("text")
+    if text is not None:
+        return text
+    try:
+        decoded: str = event["bytes"].decode()
+    except UnicodeDecodeError:
+        raise Close(4400, "a binary frame must hold JSON in UTF-8") from None
+    return decoded
+
+
+def _id_of(part: bytes) -> frames.FrameId:
+    try:
+        return _named(part).id
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _is_clean(event: Any) -> bool:
+    """Whether the peer closed with a close frame that means no harm; a connection that just ended has no reason."""
+    return "reason" in event and event["code"] in _CLEAN

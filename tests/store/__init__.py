@@ -1,0 +1,1 @@
+"""What a store promises, for every engine, and what is particular to each of them."""
