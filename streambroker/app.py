@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
@@ -117,9 +118,7 @@ class Node:
                 counters.count("* unknown", getattr(error, "status", 500))
                 await refuse(scope, send, error)  # type: ignore[arg-type]
 
-        return Front(
-            Router(routes(resources, socket_door), default=nothing_here, redirect_slashes=False)
-        )
+        return Front(Router(routes(resources, socket_door), default=nothing_here, redirect_slashes=False))
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
@@ -150,7 +149,9 @@ class Lobby:
 
     async def _not_yet(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/healthz":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+            )
             await send({"type": "http.response.body", "body": b'{"status":"alive"}'})
             return
         await refuse(scope, send, Overloaded("the broker is starting", retry_after_ms=1_000))
@@ -178,9 +179,7 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, asked_to_stop)
     sock = server.listen(settings.host, settings.port)
     lobby = Lobby()
-    front = server.Server(
-        server.configured(lobby, settings.heartbeat_ms, settings.max_message_bytes + FRAME_OVERHEAD)
-    )
+    front = server.Server(server.configured(lobby, settings.heartbeat_ms, settings.max_message_bytes + FRAME_OVERHEAD))
     serving = asyncio.create_task(front.serve(sockets=[sock]))
     try:
         node = await Node.open(settings, storage_failed)
@@ -190,7 +189,8 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
                 await asyncio.sleep(0.01)
             _announce(settings, sock.getsockname()[1], node.password, say)
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([stopping, failed, serving], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [stopping, failed, serving]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 failed.result()
             await node.drain(hurry)

@@ -41,7 +41,9 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="auto, json or console. [default: auto]")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
     heartbeat_ms: Annotated[str | None, typer.Option(help="WebSocket ping interval. [default: 10000]")] = None,
-    drain_timeout_ms: Annotated[str | None, typer.Option(help="How long a stop waits for acks. [default: 10000]")] = None,
+    drain_timeout_ms: Annotated[
+        str | None, typer.Option(help="How long a stop waits for acks. [default: 10000]")
+    ] = None,
     auto_create_queues: Annotated[str | None, typer.Option(help="on or off. [default: on]")] = None,
     max_message_bytes: Annotated[str | None, typer.Option(help="Largest content. [default: 1048576]")] = None,
     access_token_ms: Annotated[str | None, typer.Option(help="Life of an access token. [default: 900000]")] = None,

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import msgspec
 
 from streambroker.broker.clock import Clock
 from streambroker.broker.dispatcher import Dispatcher, Reservation
@@ -209,7 +207,7 @@ class Broker:
         batch_key: str | None = None,
         digest: bytes = b"",
         digests: Sequence[bytes] = (),
-    ) -> Awaitable[Published]:
+    ) -> asyncio.Future[Published]:
         """Store drafts, all or none; what is awaited resolves once they are durable.
 
         The command is on its way when this returns, whatever happens to the caller. Raises `Draining`, `NotFound`,
@@ -218,9 +216,10 @@ class Broker:
         if self.draining:
             raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
         dispatcher = self._dispatcher(queue)
+        now = self.clock()
         size = sum([len(draft.content) for draft in drafts])
         reservations, claims = dispatcher.reserve(len(drafts), size)
-        command = Publish(queue, drafts, self.clock(), claims, batch_key, digest, digests)
+        command = Publish(queue, drafts, now, claims, batch_key, digest, digests)
         try:
             future = self._store.submit(command)
         except BrokerError:
@@ -271,7 +270,7 @@ class Broker:
 
     def unsubscribe(
         self, holder: Holder, clean: bool, unseen: Sequence[Message] = ()
-    ) -> Awaitable[list[Settled]] | None:
+    ) -> asyncio.Future[list[Settled]] | None:
         """End a subscription that is closed already. Session leases are given back; not `clean`: as a failure each.
 
         `unseen` were handed to it but never sent: giving them back is no delivery and no failure.
@@ -383,7 +382,7 @@ class Broker:
         """Who on this node's connections holds the message."""
         return self._held.get(message_id)
 
-    def settle(self, items: Sequence[Settlement], relaxed: bool = False) -> Awaitable[list[Settled]]:
+    def settle(self, items: Sequence[Settlement], relaxed: bool = False) -> asyncio.Future[list[Settled]]:
         """Ack, nack, extend: each item is judged on its own; resolves once what was granted is durable."""
         return self._settle(items, relaxed)
 
@@ -391,7 +390,7 @@ class Broker:
         """A throw of the dice in [0, 1), for the jitter of a settlement."""
         return self._chance()
 
-    def _settle(self, items: Sequence[Settlement], relaxed: bool = False) -> Awaitable[list[Settled]]:
+    def _settle(self, items: Sequence[Settlement], relaxed: bool = False) -> asyncio.Future[list[Settled]]:
         future = self._store.submit(Settle(items, self.clock(), relaxed))
         future.add_done_callback(lambda done: self._settled(items, done))
         return future

@@ -39,9 +39,7 @@ class Meter:
         """Per second over the last minute, or since the meter began where that is less (at least a second)."""
         self._advance(now)
         seconds = min(max(now - self._born, 1_000), _SLOTS * _SLOT_MS) / 1_000
-        return Rates(
-            *(round(sum(slots) / seconds, 3) for slots in (self._published, self._delivered, self._settled))
-        )
+        return Rates(*(round(sum(slots) / seconds, 3) for slots in (self._published, self._delivered, self._settled)))
 
     def _advance(self, now: int) -> int:
         current = now // _SLOT_MS

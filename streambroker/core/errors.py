@@ -40,9 +40,7 @@ class BrokerError(Exception):
     status = 500
     retryable = False
 
-    def __init__(
-        self, detail: str, *, retry_after_ms: int | None = None, errors: Sequence[FieldError] = ()
-    ) -> None:
+    def __init__(self, detail: str, *, retry_after_ms: int | None = None, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_ms = retry_after_ms

@@ -47,7 +47,7 @@ class QueueConfigChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     lease_ms: LeaseMs | msgspec.UnsetType = msgspec.UNSET
     max_attempts: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | msgspec.UnsetType = msgspec.UNSET
     backoff: Backoff | msgspec.UnsetType = msgspec.UNSET
-    dead_letter_queue: QueueName | None | msgspec.UnsetType = msgspec.UNSET
+    dead_letter_queue: QueueName | msgspec.UnsetType | None = msgspec.UNSET
     message_ttl_ms: Milliseconds | msgspec.UnsetType = msgspec.UNSET
     max_messages: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     overflow: Literal["reject", "drop_oldest"] | msgspec.UnsetType = msgspec.UNSET

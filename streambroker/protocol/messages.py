@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from streambroker.core.errors import Invalid, TooLarge, invalid
-from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message, State
+from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message
 from streambroker.core.names import format_id
 from streambroker.core.policy import Milliseconds, QueueConfig
 from streambroker.protocol.json import JsonDecoder, check_depth, encode
@@ -138,7 +138,9 @@ def _check_headers(headers: Raw, at: str) -> None:
         found = _headers(raw)
     except Invalid as error:
         where = error.errors[0].pointer if error.errors else ""
-        raise invalid(f"{at}/headers{where}", "headers are an object of strings, numbers, true, false or null") from None
+        raise invalid(
+            f"{at}/headers{where}", "headers are an object of strings, numbers, true, false or null"
+        ) from None
     for name, value in found.items():
         if "\0" in name or (isinstance(value, str) and "\0" in value):
             raise invalid(f"{at}/headers/{name}".replace("\0", ""), "holds NUL, which is not taken in headers")
@@ -184,7 +186,7 @@ class MessageOut(msgspec.Struct, gc=False):
     content_base64: str | UnsetType = UNSET
     dead_letter: DeadLetterOut | UnsetType = UNSET
     lease: str | UnsetType = UNSET
-    lease_expires_at: str | None | UnsetType = UNSET
+    lease_expires_at: str | UnsetType | None = UNSET
 
 
 _NONE = Attributes()
@@ -226,9 +228,5 @@ def shown(message: Message, config: QueueConfig, delivered: bool = False) -> byt
         out.dead_letter = DeadLetterOut(note.queue, note.reason, note.error, note.attempts, rfc3339(note.at))
     if delivered and message.lease is not None:
         out.lease = message.lease
-        out.lease_expires_at = rfc3339(message.due_at) if _has_end(message) else None
+        out.lease_expires_at = None if message.due_at is None else rfc3339(message.due_at)
     return encode(out)
-
-
-def _has_end(message: Message) -> bool:
-    return message.state is State.LEASED and message.due_at is not None

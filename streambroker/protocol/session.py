@@ -12,6 +12,7 @@ from streambroker.core.message import Message
 SEND_BYTES = 1024 * 1024
 """What may wait to be sent to one subscriber: it bounds the memory that a slow one costs."""
 
+
 class Owner(Protocol):
     """The connection that a subscription belongs to."""
 

@@ -8,7 +8,8 @@ one model test (``tests/store``) run over every engine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -49,7 +50,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """Store `drafts`, all or none, then serve `claims`: as a publish followed by claims, in one transaction.
+    """Store `drafts`, all or none, then serve `claims` on that queue, in one transaction.
+
+    Where nothing older is ready, these drafts are all there is to deal out. Else the claims wait until the publishes of
+    the turn are stored, and are served together, as claims of one turn are.
 
     `batch_key` makes the whole batch idempotent: used again within the queue's window it answers what it answered, or
     raises `Invalid` where `digest` differs. `digests` holds one digest of content for each draft with a `dedup_id`.
@@ -196,7 +200,7 @@ class Engine(Protocol):
 class Store(Protocol):
     """What the broker is given: an `Engine` behind a group commit, and reads beside it."""
 
-    def submit(self, command: Command) -> Awaitable[Any]:
+    def submit(self, command: Command) -> asyncio.Future[Any]:
         """Apply one command; the future resolves once it is durable. The caller's cancellation does not undo it."""
         ...
 

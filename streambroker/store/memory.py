@@ -5,7 +5,7 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -65,7 +65,20 @@ class MemoryEngine:
                 got = [self._attempt(commands[i]) for i in indexes]
             for index, answer in zip(indexes, got, strict=True):
                 answers[index] = answer
+            if kind == rank[Publish]:
+                self._serve({i: commands[i] for i in indexes}, answers)  # type: ignore[misc]
         return answers
+
+    def _serve(self, publishes: Mapping[int, Publish], answers: list[Any]) -> None:
+        """The claims of publishes that found older messages ready, shared among all of them."""
+        late = [
+            i for i, p in publishes.items() if p.claims and isinstance(answers[i], Published) and not answers[i].claimed
+        ]
+        got = iter(self._claim([claim for i in late for claim in publishes[i].claims]))
+        for i in late:
+            claimed = [next(got) for _ in publishes[i].claims]
+            ready = bool(self._in(publishes[i].queue, State.READY))
+            answers[i] = msgspec.structs.replace(answers[i], claimed=claimed, ready=ready)
 
     def recover(self, now: int) -> None:
         """What a restart does: a session's lease has no session any more, and none is longer than it was given."""
@@ -141,9 +154,10 @@ class MemoryEngine:
                 self._dedup[command.queue, False, dedup_id] = (until, digest, [first_id], [])
         if command.batch_key is not None:
             self._dedup[command.queue, True, command.batch_key] = (until, command.digest, ids, duplicates)
+        older = self._in(queue.name, State.READY)
         for draft in fresh:
             self._insert(queue, draft, command.now)
-        claimed = self._claim(command.claims)
+        claimed = [] if older else self._claim(command.claims)
         ready = bool(self._in(queue.name, State.READY))
         return Published(ids, duplicates, claimed, ready, dropped=dropped)
 

@@ -39,7 +39,18 @@ class LoginDoor:
         """What this door serves."""
         answers = {200: TokenPair}
         return [
-            Endpoint("POST", "/login", self.login, "Log in", schemas.Login, answers, public=True, codes=("unauthenticated",)),
-            Endpoint("POST", "/refresh", self.refresh, "Refresh the tokens", schemas.Refresh, answers, public=True, codes=("unauthenticated", "refresh_raced")),
+            Endpoint(
+                "POST", "/login", self.login, "Log in", schemas.Login, answers, public=True, codes=("unauthenticated",)
+            ),
+            Endpoint(
+                "POST",
+                "/refresh",
+                self.refresh,
+                "Refresh the tokens",
+                schemas.Refresh,
+                answers,
+                public=True,
+                codes=("unauthenticated", "refresh_raced"),
+            ),
             Endpoint("POST", "/logout", self.logout, "Log out", answers={204: None}),
-        ]  # fmt: skip
+        ]

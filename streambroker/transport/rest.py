@@ -155,7 +155,9 @@ class Rest:
         body = await call.body(self._limits.max_message_bytes + _ENVELOPE_BYTES)
         if call.is_json():
             if not body:
-                raise Malformed("the body is empty; this call takes a JSON object, or raw bytes of another Content-Type")
+                raise Malformed(
+                    "the body is empty; this call takes a JSON object, or raw bytes of another Content-Type"
+                )
             given, content = _draft(body), None
         else:
             given, content = raw_draft(call), body
@@ -170,7 +172,13 @@ class Rest:
     async def _publish(self, call: Call, name: str, given: DraftIn, content: bytes | None) -> Reply:
         queue = await self._broker.ensure_queue(name)
         made = draft(
-            given, self._broker.new_ids(1)[0], queue.config, self._limits, self._broker.clock(), _trace(call), raw=content
+            given,
+            self._broker.new_ids(1)[0],
+            queue.config,
+            self._limits,
+            self._broker.clock(),
+            _trace(call),
+            raw=content,
         )
         key = _idempotency_key(call)
         if key is not None:
@@ -280,7 +288,9 @@ class Rest:
     async def ack_many(self, call: Call) -> Reply:
         """Acknowledge many; each is judged on its own."""
         items = (await call.json(_acks)).items
-        return await self._settle_many(call, [(i.message_id, _acked(parse_id(i.message_id) or 0, i, call)) for i in items])
+        return await self._settle_many(
+            call, [(i.message_id, _acked(parse_id(i.message_id) or 0, i, call)) for i in items]
+        )
 
     async def nack_many(self, call: Call) -> Reply:
         """Refuse many; each is judged on its own."""
@@ -377,31 +387,129 @@ class Rest:
         settle, full = ("not_found", "not_processing", "lease_lost", "already_settled"), ("queue_full", "storage_full")
         item = "/messages/{message_id}"
         return [
-            Endpoint("POST", many, self.publish, "Publish a message", DraftIn, {201: schemas.Published, 200: schemas.Published}, codes=("draining", "overloaded", *full), raw=True),
-            Endpoint("GET", many, self.browse, "Browse messages", answers={200: list[MessageOut]}, query=schemas.BrowseQuery),
-            Endpoint("POST", f"{item}/ack", self.ack, "Acknowledge a message", schemas.AckIn, {200: schemas.Settled}, codes=settle),
-            Endpoint("POST", f"{item}/nack", self.nack, "Refuse a message", schemas.NackIn, {200: schemas.Settled}, schemas.NackQuery, codes=settle),
-            Endpoint("POST", f"{item}/extend", self.extend, "Extend a lease", schemas.ExtendIn, {200: schemas.Settled}, codes=settle),
-            Endpoint("GET", f"{many}/consume", self.consume_one, "Consume a message", answers={200: MessageOut | None}, query=schemas.ConsumeQuery),
-            Endpoint("POST", f"{many}/consume", self.consume, "Consume messages", schemas.ConsumeIn, {200: list[MessageOut]}),
-            Endpoint("POST", f"{many}/batch", self.publish_batch, "Publish messages, all or none", schemas.BatchIn, {201: schemas.BatchPublished, 200: schemas.BatchPublished}, codes=("draining", "overloaded", *full)),
-            Endpoint("POST", "/publish", self.publish_alias, "Publish a message", schemas.PublishIn, {201: schemas.Published, 200: schemas.Published}, codes=("draining", "overloaded", *full)),
-            Endpoint("POST", "/consume", self.consume_many, "Consume from several queues", schemas.ConsumeManyIn, {200: list[MessageOut]}),
-            Endpoint("POST", "/messages/ack", self.ack_many, "Acknowledge messages", schemas.AcksIn, {200: schemas.Results}),
-            Endpoint("POST", "/messages/nack", self.nack_many, "Refuse messages", schemas.NacksIn, {200: schemas.Results}),
-            Endpoint("POST", "/messages/extend", self.extend_many, "Extend leases", schemas.ExtendsIn, {200: schemas.Results}),
+            Endpoint(
+                "POST",
+                many,
+                self.publish,
+                "Publish a message",
+                DraftIn,
+                {201: schemas.Published, 200: schemas.Published},
+                codes=("draining", "overloaded", *full),
+                raw=True,
+            ),
+            Endpoint(
+                "GET", many, self.browse, "Browse messages", answers={200: list[MessageOut]}, query=schemas.BrowseQuery
+            ),
+            Endpoint(
+                "POST",
+                f"{item}/ack",
+                self.ack,
+                "Acknowledge a message",
+                schemas.AckIn,
+                {200: schemas.Settled},
+                codes=settle,
+            ),
+            Endpoint(
+                "POST",
+                f"{item}/nack",
+                self.nack,
+                "Refuse a message",
+                schemas.NackIn,
+                {200: schemas.Settled},
+                schemas.NackQuery,
+                codes=settle,
+            ),
+            Endpoint(
+                "POST",
+                f"{item}/extend",
+                self.extend,
+                "Extend a lease",
+                schemas.ExtendIn,
+                {200: schemas.Settled},
+                codes=settle,
+            ),
+            Endpoint(
+                "GET",
+                f"{many}/consume",
+                self.consume_one,
+                "Consume a message",
+                answers={200: MessageOut | None},
+                query=schemas.ConsumeQuery,
+            ),
+            Endpoint(
+                "POST", f"{many}/consume", self.consume, "Consume messages", schemas.ConsumeIn, {200: list[MessageOut]}
+            ),
+            Endpoint(
+                "POST",
+                f"{many}/batch",
+                self.publish_batch,
+                "Publish messages, all or none",
+                schemas.BatchIn,
+                {201: schemas.BatchPublished, 200: schemas.BatchPublished},
+                codes=("draining", "overloaded", *full),
+            ),
+            Endpoint(
+                "POST",
+                "/publish",
+                self.publish_alias,
+                "Publish a message",
+                schemas.PublishIn,
+                {201: schemas.Published, 200: schemas.Published},
+                codes=("draining", "overloaded", *full),
+            ),
+            Endpoint(
+                "POST",
+                "/consume",
+                self.consume_many,
+                "Consume from several queues",
+                schemas.ConsumeManyIn,
+                {200: list[MessageOut]},
+            ),
+            Endpoint(
+                "POST", "/messages/ack", self.ack_many, "Acknowledge messages", schemas.AcksIn, {200: schemas.Results}
+            ),
+            Endpoint(
+                "POST", "/messages/nack", self.nack_many, "Refuse messages", schemas.NacksIn, {200: schemas.Results}
+            ),
+            Endpoint(
+                "POST", "/messages/extend", self.extend_many, "Extend leases", schemas.ExtendsIn, {200: schemas.Results}
+            ),
             Endpoint("GET", item, self.get_message, "Look at a message", answers={200: MessageOut}),
             Endpoint("DELETE", item, self.delete_message, "Delete a message", answers={200: schemas.Deleted}),
-            Endpoint("GET", "/queues", self.list_queues, "List queues", answers={200: schemas.QueueList}, query=schemas.ListQuery),
-            Endpoint("POST", "/queues", self.create_queue, "Create a queue", schemas.QueueIn, {201: schemas.QueueOut, 200: schemas.QueueOut}, codes=("conflict",)),
+            Endpoint(
+                "GET",
+                "/queues",
+                self.list_queues,
+                "List queues",
+                answers={200: schemas.QueueList},
+                query=schemas.ListQuery,
+            ),
+            Endpoint(
+                "POST",
+                "/queues",
+                self.create_queue,
+                "Create a queue",
+                schemas.QueueIn,
+                {201: schemas.QueueOut, 200: schemas.QueueOut},
+                codes=("conflict",),
+            ),
             Endpoint("GET", one, self.get_queue, "Look at a queue", answers={200: schemas.QueueOut}),
-            Endpoint("PATCH", one, self.change_queue, "Change a queue's configuration", QueueConfigChange, {200: schemas.QueueOut}),
+            Endpoint(
+                "PATCH",
+                one,
+                self.change_queue,
+                "Change a queue's configuration",
+                QueueConfigChange,
+                {200: schemas.QueueOut},
+            ),
             Endpoint("DELETE", one, self.drop_queue, "Delete a queue", answers={204: None}),
             Endpoint("POST", f"{one}/purge", self.purge, "Purge a queue", schemas.PurgeIn, {200: schemas.Purged}),
             Endpoint("POST", f"{one}/pause", self.pause, "Pause a queue", answers={200: schemas.QueueOut}),
             Endpoint("POST", f"{one}/resume", self.resume, "Resume a queue", answers={200: schemas.QueueOut}),
-            Endpoint("POST", f"{one}/redrive", self.redrive, "Redrive messages", schemas.RedriveIn, {200: schemas.Redriven}),
-        ]  # fmt: skip
+            Endpoint(
+                "POST", f"{one}/redrive", self.redrive, "Redrive messages", schemas.RedriveIn, {200: schemas.Redriven}
+            ),
+        ]
 
 
 def _messages(messages: list[bytes]) -> Reply:

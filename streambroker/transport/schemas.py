@@ -204,7 +204,7 @@ class Settled(msgspec.Struct):
     already_acked: bool | UnsetType = UNSET
     already_nacked: bool | UnsetType = UNSET
     available_at: str | UnsetType = UNSET
-    lease_expires_at: str | None | UnsetType = UNSET
+    lease_expires_at: str | UnsetType | None = UNSET
 
 
 class Result(msgspec.Struct, omit_defaults=True):
@@ -317,4 +317,3 @@ class Stats(msgspec.Struct):
     requests_by_status: dict[str, int]
     connections: Connections
     queues: dict[str, QueueStats]
-

@@ -32,11 +32,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        if hasattr(self, "scope"):
-            self.scope["extensions"]["streambroker.transport"] = self.transport  # type: ignore[index, typeddict-item]
+        if hasattr(self, "scope"):  # there is none where the handshake was refused
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions["streambroker.transport"] = self.transport
 
     def keepalive_timeout(self) -> None:
-        """The peer did not answer a ping. `close()` would wait for it to read what is unsent, so it may take an abort."""
+        """The peer did not answer a ping; `close()` alone would wait for ever for it to read what is unsent."""
         self.pong_timer = None
         self.pending_ping_payload = None
         if self.close_sent or self.transport.is_closing():

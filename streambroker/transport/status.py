@@ -67,6 +67,8 @@ class StatusDoor:
         health = {200: schemas.Health}
         return [
             Endpoint("GET", "/healthz", self.healthz, "Whether the broker is alive", answers=health, public=True),
-            Endpoint("GET", "/readyz", self.readyz, "Whether it is ready", answers=health, public=True, codes=("draining",)),
+            Endpoint(
+                "GET", "/readyz", self.readyz, "Whether it is ready", answers=health, public=True, codes=("draining",)
+            ),
             Endpoint("GET", "/stats", self.stats, "What the broker does", answers={200: schemas.Stats}),
-        ]  # fmt: skip
+        ]

@@ -195,7 +195,9 @@ def test_an_ack_keeps_the_message_for_its_retention(state: State) -> None:
     assert (done.attempt, done.failures, done.lease) == (2, 1, "t1")
 
 
-@pytest.mark.parametrize(("now", "retention", "until"), [(1_000, 0, 1_000), (1_001, 0, 2_000), (1_000, 1, 2_000), (1_999, 2_001, 4_000)])
+@pytest.mark.parametrize(
+    ("now", "retention", "until"), [(1_000, 0, 1_000), (1_001, 0, 2_000), (1_000, 1, 2_000), (1_999, 2_001, 4_000)]
+)
 def test_retention_ends_at_the_next_whole_second_and_never_early(now: int, retention: int, until: int) -> None:
     assert lifecycle.processed_until(QueueConfig(retention_ms=retention), now) == until
     assert until >= now + retention
@@ -235,9 +237,19 @@ def test_a_delay_beyond_its_life_ends_with_its_life() -> None:
 
 @pytest.mark.parametrize(
     ("failures", "of_queue", "of_message", "fails"),
-    [(3, 5, None, False), (4, 5, None, True), (0, 1, None, True), (999, 0, None, False), (0, 5, 1, True), (4, 5, 6, False), (9, 5, 0, False)],
+    [
+        (3, 5, None, False),
+        (4, 5, None, True),
+        (0, 1, None, True),
+        (999, 0, None, False),
+        (0, 5, 1, True),
+        (4, 5, 6, False),
+        (9, 5, 0, False),
+    ],
 )
-def test_the_message_fails_with_its_last_attempt(failures: int, of_queue: int, of_message: int | None, fails: bool) -> None:
+def test_the_message_fails_with_its_last_attempt(
+    failures: int, of_queue: int, of_message: int | None, fails: bool
+) -> None:
     before = standing(failures=failures, max_attempts=of_message)
     ruling = settle(before, asked(Event.REQUEUE, delay_ms=0, reason="boom"), QueueConfig(max_attempts=of_queue))
     assert ruling.fate is (Fate.FAILED if fails else Fate.READY)
@@ -414,7 +426,15 @@ def test_a_retention_that_is_over_ends_the_message() -> None:
 
 @pytest.mark.parametrize(
     ("state", "expires", "due"),
-    [(State.READY, None, None), (State.READY, 90, 90), (State.DELAYED, None, 50), (State.DELAYED, 90, 50), (State.DELAYED, 20, 20)],
+    [
+        (State.READY, None, None),
+        (State.READY, 90, 90),
+        (State.DELAYED, None, 50),
+        (State.DELAYED, 90, 50),
+        (State.DELAYED, 20, 20),
+    ],
 )
-def test_what_waits_is_due_when_it_becomes_ready_or_its_life_ends(state: State, expires: int | None, due: int | None) -> None:
+def test_what_waits_is_due_when_it_becomes_ready_or_its_life_ends(
+    state: State, expires: int | None, due: int | None
+) -> None:
     assert lifecycle.waiting_due(state, 50, expires) == due

@@ -95,7 +95,9 @@ def test_a_change_may_name_each_member_and_touches_no_other(member: str) -> None
 
 def test_null_takes_the_dead_letter_queue_away_and_absence_does_not() -> None:
     before = QueueConfig(dead_letter_queue="dead")
-    assert msgspec.json.decode(b'{"dead_letter_queue":null}', type=QueueConfigChange).applied_to(before) == QueueConfig()
+    assert (
+        msgspec.json.decode(b'{"dead_letter_queue":null}', type=QueueConfigChange).applied_to(before) == QueueConfig()
+    )
     assert msgspec.json.decode(b"{}", type=QueueConfigChange).applied_to(before) == before
 
 
@@ -106,7 +108,9 @@ def test_a_change_knows_the_members_and_limits_of_the_configuration() -> None:
 # -- backoff -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("failures", "wait"), [(1, 1_000), (2, 2_000), (3, 4_000), (9, 256_000), (10, 300_000), (999, 300_000)])
+@pytest.mark.parametrize(
+    ("failures", "wait"), [(1, 1_000), (2, 2_000), (3, 4_000), (9, 256_000), (10, 300_000), (999, 300_000)]
+)
 def test_an_exponential_backoff_doubles_up_to_its_limit(failures: int, wait: int) -> None:
     assert backoff_ms(STEADY, failures, 0.5) == wait
 

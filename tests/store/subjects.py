@@ -177,7 +177,13 @@ class Bench:
         return LeaseTerms(f"token-{next(self._tokens)}", holder, None if lease_ms is None else self.now + lease_ms)
 
     def claim(
-        self, queue: str = "q", limit: int = 1, *, max_bytes: int = 2**30, holder: str = "ann", lease_ms: int | None = 30_000
+        self,
+        queue: str = "q",
+        limit: int = 1,
+        *,
+        max_bytes: int = 2**30,
+        holder: str = "ann",
+        lease_ms: int | None = 30_000,
     ) -> Claim:
         return Claim(queue, limit, max_bytes, self.terms(holder, lease_ms), self.now)
 

@@ -151,7 +151,12 @@ async def test_a_rejected_message_is_in_the_dead_letter_queue_with_the_same_turn
     message = await bench.take_one()
     bench.now += 30
     (settled,), got = await bench.turn(bench.settling(wish(message, Event.REJECT, reason="bad")), bench.claim("dead"))
-    assert (settled.queue, settled.now_in, settled.fate, settled.state) == ("q", "dead", Fate.DEAD_LETTERED, State.READY)
+    assert (settled.queue, settled.now_in, settled.fate, settled.state) == (
+        "q",
+        "dead",
+        Fate.DEAD_LETTERED,
+        State.READY,
+    )
     (dead,) = got
     assert (dead.id, dead.queue, dead.attempt, dead.failures) == (message.id, "dead", 1, 0)
     assert (dead.content, dead.priority, dead.key, dead.created_at) == (b"x", 4, "k", START)

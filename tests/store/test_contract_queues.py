@@ -97,7 +97,9 @@ async def test_the_oldest_ready_message_is_found_in_any_priority(bench: Bench) -
     ("states", "left"),
     [(PENDING, [2, 3, 4]), ((State.FAILED,), [0, 1, 2, 3]), ((State.PROCESSED,), [0, 1, 2, 4]), (NOT_PROCESSING, [2])],
 )
-async def test_a_purge_deletes_what_stands_in_its_states(bench: Bench, states: tuple[State, ...], left: list[int]) -> None:
+async def test_a_purge_deletes_what_stands_in_its_states(
+    bench: Bench, states: tuple[State, ...], left: list[int]
+) -> None:
     messages = await everywhere(bench)
     assert await bench.apply(Purge("q", states, 100)) == 5 - len(left)
     assert sorted(await bench.states()) == sorted(messages[index] for index in left)

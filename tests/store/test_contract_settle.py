@@ -181,7 +181,12 @@ async def test_without_a_token_only_what_is_processing_and_only_by_its_holder(be
     (other,) = await bench.apply(bench.settling(by_bob))
     (own,) = await bench.apply(bench.settling(by_ann))
     (again,) = await bench.apply(bench.settling(by_ann))
-    assert [ready.refusal, other.refusal, own.refusal, again.refusal] == ["not_processing", "lease_lost", None, "not_processing"]
+    assert [ready.refusal, other.refusal, own.refusal, again.refusal] == [
+        "not_processing",
+        "lease_lost",
+        None,
+        "not_processing",
+    ]
 
 
 async def test_an_unknown_or_wrong_token_loses(bench: Bench) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from streambroker.core import lifecycle
 from streambroker.core.errors import BrokerError, Internal, NotFound, Overloaded, StorageFailed, StorageFull
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
-from streambroker.core.message import Standing, State
+from streambroker.core.message import Standing, State, Verdict
 from streambroker.core.policy import QueueConfig
 from streambroker.store.contract import (
     Claim,
@@ -47,7 +47,13 @@ T = TypeVar("T")
 _FULL = sqlite3.SQLITE_FULL
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # After these nothing is known of what is on the disk: a commit whose fsync failed may or may not come back.
-_FATAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_FATAL = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _ROW_BYTES = 1_000
 """About what one change of a row adds to the write-ahead log beside its content."""
@@ -218,9 +224,9 @@ class SqliteEngine:
         if publishes:
             inserts = Inserts(self._db, self)
             for index in publishes:
-                answer = self._or_error(inserts.add, commands[index])
-                answers[index] = self._serve(inserts, commands[index], answer)  # type: ignore[arg-type]
+                answers[index] = self._or_error(inserts.add, commands[index])
             inserts.flush()
+            self._serve([(i, commands[i]) for i in publishes], answers)  # type: ignore[misc]
             self._unsaved += inserts.bytes
         if settles:
             self._settle([commands[i] for i in settles], settles, answers)  # type: ignore[misc]
@@ -231,16 +237,16 @@ class SqliteEngine:
             answers[index] = self._or_error(self._single, commands[index])
         return answers
 
-    def _serve(
-        self, inserts: Inserts, command: Publish, answer: Published | BrokerError
-    ) -> Published | BrokerError:
-        """The claims of a publish that could not be served at the insert: older messages go first."""
-        if isinstance(answer, BrokerError) or not command.claims or answer.claimed:
-            return answer
-        inserts.flush()
-        claimed = self._claim(command.claims)
-        ready = self.row(command.queue).counts[State.READY] > 0
-        return msgspec.structs.replace(answer, claimed=claimed, ready=ready)
+    def _serve(self, publishes: Sequence[tuple[int, Publish]], answers: list[Any]) -> None:
+        """The claims of publishes that could not be served at the insert, all together: older messages go first."""
+        late = [
+            (i, c) for i, c in publishes if c.claims and isinstance(answers[i], Published) and not answers[i].claimed
+        ]
+        got = iter(self._claim([claim for _, command in late for claim in command.claims]))
+        for index, command in late:
+            claimed = [next(got) for _ in command.claims]
+            ready = self.row(command.queue).counts[State.READY] > 0
+            answers[index] = msgspec.structs.replace(answers[index], claimed=claimed, ready=ready)
 
     def _or_error(self, apply: Callable[[Any], Any], command: Command) -> Any:
         # Refusals are decided before anything is written, so the transaction goes on without this command.
@@ -297,7 +303,7 @@ class SqliteEngine:
             for message in messages:
                 message.state, message.attempt = State.LEASED, message.attempt + 1
                 message.lease, message.holder, message.due_at, message.updated_at = token, holder, until, claim.now
-                message.verdict = lifecycle.Verdict.NONE
+                message.verdict = Verdict.NONE
             ids = sql.given(message.id for message in messages)
             self._db.execute(sql.LEASE, (token, holder, until, claim.now, ids))
             self.count(row, State.READY, -len(messages))

@@ -43,7 +43,8 @@ class Inserts:
         """
         row = self._engine.row(command.queue)
         if command.batch_key is None and not command.digests:
-            fresh, ids, duplicates = command.drafts, [draft.id for draft in command.drafts], []
+            duplicates: list[int] = []
+            fresh, ids = command.drafts, [draft.id for draft in command.drafts]
             dropped = self._make_room(row, len(fresh))
         else:
             replay = self._seen(row, True, command.batch_key, command.digest, command.now)

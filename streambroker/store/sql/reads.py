@@ -23,7 +23,9 @@ SCAN_LIMIT = 20_000
 """How many messages one page of a filtered browse looks at: a rare needle in a long queue takes several pages."""
 
 _COLUMNS = ", ".join(f"m.{column}" for column in MESSAGE_COLUMNS.split(", "))
-_GET = text(f"SELECT {_COLUMNS}, q.name FROM message m JOIN queue q ON q.id = m.queue_id WHERE m.id = :id AND q.name IS NOT NULL")
+_GET = text(
+    f"SELECT {_COLUMNS}, q.name FROM message m JOIN queue q ON q.id = m.queue_id WHERE m.id = :id AND q.name IS NOT NULL"
+)
 _QUEUES = text("SELECT name, config, paused, created_at FROM queue WHERE name IS NOT NULL ORDER BY name")
 _QUEUE_ID = text("SELECT id FROM queue WHERE name = :name")
 _OLDEST_READY = " UNION ALL ".join(

@@ -42,7 +42,7 @@ class SqliteStore:
         reader = Reader(data_dir / DATABASE)
         return cls(lock, engine, GroupCommit(engine, on_failure), reader)
 
-    def submit(self, command: Command) -> Awaitable[Any]:
+    def submit(self, command: Command) -> asyncio.Future[Any]:
         return self._commits.submit(command)
 
     def work(self, function: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:

@@ -41,9 +41,7 @@ DELETE = f"DELETE FROM message WHERE id IN {_GIVEN}"
 
 SELECT_DUE = f"SELECT {_STANDING} FROM message WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"
 NEXT_DUE = "SELECT due_at FROM message WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
-SELECT_FAILED = (
-    f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state = 4 ORDER BY priority DESC, id LIMIT ?"
-)
+SELECT_FAILED = f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state = 4 ORDER BY priority DESC, id LIMIT ?"
 SELECT_DEAD = (
     f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state IN (0, 1, 4) "
     "AND json_extract(dead_letter, '$.queue') = ? ORDER BY state, priority DESC, id LIMIT ?"
@@ -55,7 +53,9 @@ PURGE = (
 )
 SWEEP = "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue_id = ? LIMIT ?)"
 
-SELECT_DEDUP = 'SELECT digest, ids, duplicates FROM dedup WHERE queue_id = ? AND batch = ? AND "key" = ? AND expires_at > ?'
+SELECT_DEDUP = (
+    'SELECT digest, ids, duplicates FROM dedup WHERE queue_id = ? AND batch = ? AND "key" = ? AND expires_at > ?'
+)
 INSERT_DEDUP = "INSERT OR REPLACE INTO dedup VALUES (?, ?, ?, ?, ?, ?, ?)"
 SWEEP_DEDUP = "DELETE FROM dedup WHERE expires_at <= ?"
 DROP_DEDUP = "DELETE FROM dedup WHERE queue_id = ?"
@@ -82,18 +82,17 @@ def given(ids: Iterable[int]) -> str:
     return "[" + ",".join(map(str, ids)) + "]"
 
 
-def standing(row: tuple[Any, ...], names: Mapping[int, str]) -> Standing:
+def standing(row: Any, names: Mapping[int, str]) -> Standing:
     """A row of `_STANDING`; the queue's name is empty where the queue was dropped."""
-    number, queue, state, *middle, verdict, error, dead_letter = row
     return Standing(
-        number, names.get(queue, ""), _STATES[state], *middle, _VERDICTS[verdict], error, dead_letter
-    )
+        row[0], names.get(row[1], ""), _STATES[row[2]], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10],
+        row[11], _VERDICTS[row[12]], row[13], row[14],
+    )  # fmt: skip
 
 
-def message(row: tuple[Any, ...], queue: str) -> Message:
+def message(row: Any, queue: str) -> Message:
     """A row of `MESSAGE_COLUMNS`."""
-    number, _, state, *middle, verdict, error, dead_letter, priority, created_at, key, attributes, content = row
     return Message(
-        number, queue, _STATES[state], *middle, _VERDICTS[verdict], error, dead_letter, priority, created_at, key,
-        attributes, content,
+        row[0], queue, _STATES[row[2]], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
+        _VERDICTS[row[12]], row[13], row[14], row[15], row[16], row[17], row[18], row[19],
     )  # fmt: skip
