@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 FROM python:3.12-slim AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -20,6 +19,6 @@ ENV PATH=/opt/streambroker/bin:$PATH PYTHONUNBUFFERED=1 \
     STREAMBROKER_HOST=0.0.0.0 STREAMBROKER_PORT=8000 STREAMBROKER_DATA_DIR=/data
 VOLUME /data
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
   CMD ["python", "-c", "import urllib.request as request; request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 CMD ["streambroker", "serve"]

@@ -1,16 +1,13 @@
 # `make` alone lists the targets. Two of them are all a newcomer needs: `make run` and `make test`.
 
-PYTHON ?= python3
-VENV ?= .venv
-HOST ?= 127.0.0.1
-PORT ?= 8000
-DATA_DIR ?= data
-ARGS ?=
-JOBS ?= auto
+# Given on the command line: make PYTHON=python3.13 run ARGS='--port 9000'
+PYTHON := python3
+VENV := .venv
+ARGS :=
+JOBS := auto
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-URL := http://$(HOST):$(PORT)
 
 # Debian packages that the fault tests of `make test` call; without them those tests are skipped, and counted.
 APT_PACKAGES := strace e2fsprogs xfsprogs
@@ -23,15 +20,8 @@ APT_COMMANDS := strace mkfs.ext4 mkfs.xfs
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-run: $(VENV)/.run ## start the broker in ./data (HOST=, PORT=, DATA_DIR=, ARGS=)
-	@echo
-	@echo "  streambroker will listen on $(URL) and keep its data in $(DATA_DIR)/; Ctrl-C stops it."
-	@echo "  The admin password is printed below, once, by the first start on an empty data directory. Try it:"
-	@echo
-	@echo "    curl -s $(URL)/login -H 'Content-Type: application/json' \\"
-	@echo "      -d '{\"username\": \"admin\", \"password\": \"THE-PASSWORD\"}'"
-	@echo
-	@exec $(BIN)/python -m streambroker serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR) $(ARGS)
+run: $(VENV)/.run ## start the broker, with its data in ./data (ARGS='--port 9000')
+	@exec $(BIN)/python -m streambroker serve $(ARGS)
 
 demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a retry, a dead letter
 	@$(BIN)/python -m workers.demo
@@ -43,7 +33,7 @@ check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not system" --ignore tests/system --ignore tests/wire $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" --ignore tests/system --ignore tests/wire $(ARGS)
 
 soak: apt $(VENV)/.dev ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
 	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \
@@ -67,9 +57,12 @@ clean: ## everything made here but the data and the virtual environment
 # --- the virtual environment -------------------------------------------------------------------------------------
 # A stamp per requirements file; each is installed by hash, then the project itself, editable, without dependencies.
 
-$(VENV)/.run $(VENV)/.workers $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/pip
-	$(PIP) install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/$*.txt
-	$(PIP) install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+STAMPS := $(addprefix $(VENV)/.,run workers dev bench)
+INSTALL := $(PIP) install --quiet --disable-pip-version-check
+
+$(STAMPS): $(VENV)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/pip
+	$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/$*.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BIN)/pip:
@@ -85,7 +78,8 @@ apt:
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$command >/dev/null || missing="$$missing $$command"; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_PACKAGES); \
 	else echo "Not found:$$missing. The tests that need them will be skipped; to run them too, once, as root:" >&2; \
 	  echo "  apt-get install $(APT_PACKAGES)" >&2; fi
 
@@ -93,8 +87,8 @@ apt:
 # Resolved together once, so that every file names the same version of a package, then written one by one with hashes
 # and without the address of any index. Run it on Python 3.11: what 3.12 and 3.13 need is a part of that.
 
-COMPILE = build/lock/venv/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
-  --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+COMPILE = build/lock/venv/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+  --no-header --no-annotate --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 PINNED = $(COMPILE) --constraint build/lock/all.txt
 
 lock: ## pin the dependencies anew (UPGRADE=1: to the newest versions that pyproject.toml allows)
@@ -105,7 +99,8 @@ lock: ## pin the dependencies anew (UPGRADE=1: to the newest versions that pypro
 	cp requirements/dev.txt build/lock/all.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra workers --extra dev --extra bench -o build/lock/all.txt pyproject.toml
 	rm -f build/lock/[!a]*.txt
-	$(PINNED) --only-build-deps --build-deps-for editable --build-deps-for wheel -o build/lock/build.txt pyproject.toml
+	$(PINNED) --only-build-deps --build-deps-for editable --build-deps-for wheel \
+	  -o build/lock/build.txt pyproject.toml
 	$(PINNED) -o build/lock/run.txt pyproject.toml
 	$(PINNED) --extra workers -o build/lock/workers.txt pyproject.toml
 	$(PINNED) --extra dev -o build/lock/dev.txt pyproject.toml

@@ -17,6 +17,8 @@ import msgspec
 from websockets.speedups import apply_mask
 
 SUBPROTOCOL = "streambroker.v1+json"
+_FRAME_BYTES = 1_000_000
+"""What a frame of several operations may hold; the server takes a little more (``welcome.max_frame``)."""
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
@@ -151,6 +153,17 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         operations, self._out = self._out, []
+        frame: list[bytes] = []
+        size = 0
+        for operation in operations:
+            if frame and size + len(operation) >= _FRAME_BYTES:
+                self._write_operations(frame)
+                frame, size = [], 0
+            frame.append(operation)
+            size += len(operation) + 1
+        self._write_operations(frame)
+
+    def _write_operations(self, operations: list[bytes]) -> None:
         self._write_frame(_TEXT, operations[0] if len(operations) == 1 else b"[" + b",".join(operations) + b"]")
 
     def _write_frame(self, opcode: int, payload: bytes) -> None:

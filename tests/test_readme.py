@@ -24,7 +24,7 @@ PLACEHOLDER = "the password that the first start printed"
 CLIENT = ".venv/bin/python"
 MARK = "=== next block ==="
 # Stops at the first command that fails, a refusal by the broker among them.
-STRICT = 'set -euo pipefail\ncurl() { command curl --fail-with-body --max-time 30 -w "\\n" "$@"; }\n'
+STRICT = 'set -euo pipefail\ncurl() { command curl --fail-with-body --max-time 30 "$@"; }\n'
 
 
 SETTING = re.compile(r"^\| `(\w+)` \| (.+?) \|", re.MULTILINE)

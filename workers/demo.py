@@ -61,7 +61,7 @@ class Child:
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            self.lines.append(line.decode(errors="replace").rstrip())
+            self.lines.append(line.decode(errors="replace").rstrip()[:300])
             if not self.listening.done() and (match := LISTENING.search(self.lines[-1])):
                 self.listening.set_result(match[1])
         if not self.listening.done():
@@ -192,7 +192,7 @@ def outcomes(results: list[dict[str, Any]], dead: list[dict[str, Any]]) -> dict[
 
 def describe(result: dict[str, Any]) -> str:
     if "words" in result:
-        return f"{result['words']} words, {result['distinct']} of them distinct, most often “{result['most']}”"
+        return f"{result['words']} words, most often “{result['most']}”: {result['times']} times"
     return f"a picture of {result['width']} × {len(result['pixels']) // result['width']}"
 
 

@@ -19,6 +19,9 @@ class Done:
 
     result: dict[str, Any]
 
+    def __str__(self) -> str:
+        return "done"
+
 
 @dataclass(frozen=True, slots=True)
 class Later:
@@ -26,12 +29,18 @@ class Later:
 
     reason: str
 
+    def __str__(self) -> str:
+        return f"later, {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Never:
     """It can never succeed: nack without requeue, which is the way to the dead-letter queue."""
 
     reason: str
+
+    def __str__(self) -> str:
+        return f"never, {self.reason}"
 
 
 Verdict = Done | Later | Never
@@ -66,7 +75,7 @@ def perform(job: Any, attempt: int) -> Verdict:
 def word_count(text: str) -> dict[str, Any]:
     counts = Counter(text.split())
     most = max(counts, key=lambda word: (counts[word], word), default="")
-    return {"words": counts.total(), "distinct": len(counts), "most": most}
+    return {"words": counts.total(), "distinct": len(counts), "most": most, "times": counts[most]}
 
 
 def thumbnail(width: int, pixels: list[int]) -> dict[str, Any]:
@@ -88,5 +97,5 @@ def generate(count: int, seed: int = 1) -> Iterator[Job]:
             side = SHRINK * rng.randint(6, 12)
             yield {"kind": "thumbnail", "width": side, "pixels": [rng.randrange(256) for _ in range(side * side)]}
         else:
-            text = " ".join(rng.choices(WORDS, weights=range(1, len(WORDS) + 1), k=rng.randint(1000, 3000)))
-            yield {"kind": "word_count", "text": text}
+            weights = [rng.random() for _ in WORDS]
+            yield {"kind": "word_count", "text": " ".join(rng.choices(WORDS, weights, k=rng.randint(1000, 3000)))}

@@ -34,14 +34,17 @@ async def work(client: httpx.AsyncClient, delivery: wire.Delivery, name: str, le
     """Do one job, leave its result, then settle it: in this order a crash repeats work, and never loses it."""
     extending = asyncio.create_task(extend(client, delivery, lease_ms))
     try:
-        verdict = await asyncio.to_thread(jobs.perform, delivery.content, delivery.attempt)
-        verb, fields = jobs.settlement(verdict)
+        verdict: jobs.Verdict = await asyncio.to_thread(jobs.perform, delivery.content, delivery.attempt)
         async with asyncio.timeout(lease_ms / 1000):
             if isinstance(verdict, jobs.Done) and delivery.reply_to:
-                reply = delivery.reply(verdict.result, name)
-                await wire.call(client, "POST", f"/queues/{delivery.reply_to}/messages", json=reply)
+                try:
+                    reply = delivery.reply(verdict.result, name)
+                    await wire.call(client, "POST", f"/queues/{delivery.reply_to}/messages", json=reply)
+                except wire.RefusedError as error:
+                    verdict = jobs.Later(f"the result could not be left: {error}")
+            verb, fields = jobs.settlement(verdict)
             await settle(client, delivery, verb, **fields)
-        print(f"{name}: {delivery.message_id} attempt {delivery.attempt}: {type(verdict).__name__.lower()}", flush=True)
+        print(f"{name}: {delivery.message_id} attempt {delivery.attempt}: {verdict}", flush=True)
     except (wire.RefusedError, TimeoutError) as error:
         print(f"{name}: {delivery.message_id} not settled, it will come again: {error!r}", flush=True)
     finally:

@@ -145,8 +145,7 @@ class Worker:
         verb, fields = jobs.settlement(verdict)
         answer = (await session.ask(verb, ids=[delivery.message_id], **fields))["results"][0]
         outcome = "" if answer["ok"] else f", but {answer['code']}"
-        word = type(verdict).__name__.lower()
-        print(f"{self.name}: {delivery.message_id} attempt {delivery.attempt}: {word}{outcome}", flush=True)
+        print(f"{self.name}: {delivery.message_id} attempt {delivery.attempt}: {verdict}{outcome}", flush=True)
 
     def _judge(self, error: Exception) -> None:
         """What a connection's end says about the next one; raises when there is no use in one."""

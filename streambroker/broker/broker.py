@@ -9,13 +9,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from streambroker.broker.clock import Clock
-from streambroker.broker.dispatcher import Dispatcher, Reservation
+from streambroker.broker.dispatcher import Dispatcher, Reservation, Tokens
 from streambroker.broker.holder import Holder, LostReason
 from streambroker.broker.poll import Poll
-from streambroker.broker.rates import Meter, Rates
+from streambroker.broker.rates import SAMPLE_MS, Rates
 from streambroker.broker.tick import Tick
 from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
 from streambroker.core.lifecycle import Event, Fate, Settlement
@@ -24,6 +25,7 @@ from streambroker.core.names import IdSequence
 from streambroker.core.policy import QueueConfig, QueueConfigChange
 from streambroker.notify.contract import Notifier
 from streambroker.store.contract import (
+    Acked,
     Claim,
     Delete,
     Depth,
@@ -71,12 +73,13 @@ class Broker:
         self._ids = IdSequence(last_id)
         self._chance = chance
         self._dispatchers: dict[str, Dispatcher] = {}
-        self._meters: dict[str, Meter] = {}
+        self._tokens = Tokens()
         self._held: dict[int, Holder] = {}
         self._holders: set[Holder] = set()
         self._polls: set[Poll] = set()
         self._tick = Tick(clock, self._do_overdue)
         self._sweeping: asyncio.Task[None] | None = None
+        self._sampling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the queues and begin to do what is due."""
@@ -84,14 +87,16 @@ class Broker:
             self._know(queue)
         self._notifier.watch(self._wake)
         self._tick.start()
+        self._sampling = asyncio.create_task(self._sample())
         self._sweep()
 
     async def stop(self) -> None:
         """Stop the tick; the store is closed by whoever opened it."""
         await self._tick.stop()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for task in (self._sweeping, self._sampling):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     # -- queues --------------------------------------------------------------------------------------------------------
 
@@ -142,7 +147,6 @@ class Broker:
         await self._store.submit(DropQueue(name))
         if (dispatcher := self._dispatchers.pop(name, None)) is None:
             return
-        self._meters.pop(name, None)
         for message_id in [m for m, holder in self._held.items() if holder.queue == name]:
             self._lose(message_id, None, "deleted")
         for holder in [h for h in self._holders if h.queue == name]:
@@ -187,7 +191,7 @@ class Broker:
 
     def rates(self, name: str) -> Rates:
         """What passed through the queue, per second over a minute."""
-        return self._meter(name).rates(self.clock())
+        return self._dispatcher(name).meter.rates(self.clock())
 
     def consumers(self, name: str) -> int:
         """Subscriptions and parked polls on the queue."""
@@ -199,20 +203,27 @@ class Broker:
         """Ids for drafts, in publish order."""
         return self._ids.take(count, self.clock())
 
-    def publish(
+    def publish(self, queue: str, drafts: Sequence[Draft], **idempotency: Any) -> asyncio.Future[Published]:
+        """Store drafts, all or none; what is awaited resolves once they are durable. Arguments as for `post`.
+
+        The command is on its way when this returns, whatever happens to the caller.
+        """
+        future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        self.post(queue, drafts, partial(_resolve, future), **idempotency)
+        return future
+
+    def post(
         self,
         queue: str,
         drafts: Sequence[Draft],
+        told: Callable[[Published | BrokerError], None],
         *,
         batch_key: str | None = None,
         digest: bytes = b"",
         digests: Sequence[bytes] = (),
-    ) -> asyncio.Future[Published]:
-        """Store drafts, all or none; what is awaited resolves once they are durable.
-
-        The command is on its way when this returns, whatever happens to the caller. Raises `Draining`, `NotFound`,
-        `Overloaded`; the future `Invalid`, `QueueFull`, `StorageFull`.
-        """
+    ) -> None:
+        """Store drafts, all or none, and call `told` once they are durable, or with the reason why they are not:
+        `Invalid`, `QueueFull`, `StorageFull`. Raises `Draining`, `NotFound`, `Overloaded`."""
         if self.draining:
             raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
         dispatcher = self._dispatcher(queue)
@@ -220,34 +231,35 @@ class Broker:
         size = sum([len(draft.content) for draft in drafts])
         reservations, claims = dispatcher.reserve(len(drafts), size)
         command = Publish(queue, drafts, now, claims, batch_key, digest, digests)
+
+        def done(answer: Published | BrokerError) -> None:
+            told(answer)
+            self._published(dispatcher, command, reservations, answer)
+
         try:
-            future = self._store.submit(command)
+            self._store.post(command, done)
         except BrokerError:
-            dispatcher.served(reservations, [])
+            dispatcher.served(reservations, ())
             raise
-        future.add_done_callback(lambda done: self._published(dispatcher, command, reservations, done))
-        return future
 
     def _published(
-        self, dispatcher: Dispatcher, command: Publish, reservations: list[Reservation], done: asyncio.Future[Published]
+        self, dispatcher: Dispatcher, command: Publish, reservations: list[Reservation], answer: Published | BrokerError
     ) -> None:
-        failed = done.cancelled() or done.exception() is not None
-        if failed:
-            dispatcher.served(reservations, [])
-            # Whoever was cancelled did not undo the publish: a hint too many is harmless.
-            self._notifier.notify(command.queue)
+        if isinstance(answer, BrokerError):
+            dispatcher.served(reservations, ())
+            self._notifier.notify(command.queue)  # whether it was stored may be unknown: a hint too many is harmless
             return
-        result = done.result()
         for draft in command.drafts:
             if draft.available_at is not None:
                 self._tick.due(draft.available_at)
             if draft.expires_at is not None:
                 self._tick.due(draft.expires_at)
-        published = 0 if result.replayed else len(command.drafts) - len(result.duplicates)
-        self._meter(command.queue).count(command.now, published=published)
-        self._note_leases(dispatcher, command.claims, result.claimed)
-        dispatcher.served(reservations, result.claimed)
-        if result.ready:
+        if not answer.replayed:
+            dispatcher.meter.published += len(command.drafts) - len(answer.duplicates)
+        if reservations:
+            self._note_leases(dispatcher, command.claims, answer.claimed)
+            dispatcher.served(reservations, answer.claimed)
+        if answer.ready:
             self._notifier.notify(command.queue)
 
     # -- deliver -------------------------------------------------------------------------------------------------------
@@ -287,7 +299,7 @@ class Broker:
             elif holder.session_lease:
                 items.append(Settlement(message_id, Event.RELEASE if clean else Event.LOSE, token))
         holder.held.clear()
-        return self._settle(items) if items else None
+        return self.settle(items) if items else None
 
     async def consume(
         self, queues: Sequence[str], holder: str, limit: int, wait_ms: int, lease_ms: int | None
@@ -343,31 +355,29 @@ class Broker:
         """Give back what was claimed but not seen by anybody."""
         items = [Settlement(m.id, Event.RELEASE, m.lease, unseen=True) for m in messages]
         if items:
-            self._settle(items)
+            self.post_settle(items, lambda answer: None)
 
     def _claim(
         self, dispatcher: Dispatcher, claims: Sequence[Claim], served: Callable[[list[list[Message]]], None]
     ) -> None:
         """Submit claims, one command each; `served` gets what they brought, in their order."""
-        futures = [self._store.submit(claim) for claim in claims]
+        got: list[list[Message]] = []
 
-        def done(_: Any) -> None:
-            got = [[] if f.cancelled() or f.exception() else f.result() for f in futures]
-            self._note_leases(dispatcher, claims, got)
-            served(got)
+        # The commands share a turn, and answers come in the order of the commands.
+        def told(answer: list[Message] | BrokerError) -> None:
+            got.append([] if isinstance(answer, BrokerError) else answer)
+            if len(got) == len(claims):
+                self._note_leases(dispatcher, claims, got)
+                served(got)
 
-        # The commands share a turn, and answers come in the order of the commands: the last one is the last.
-        if futures:
-            futures[-1].add_done_callback(done)
+        for claim in claims:
+            self._store.post(claim, told)
 
     def _note_leases(self, dispatcher: Dispatcher, claims: Sequence[Claim], got: Sequence[list[Message]]) -> None:
-        delivered = 0
         for claim, messages in zip(claims, got, strict=True):
-            delivered += len(messages)
+            dispatcher.meter.delivered += len(messages)
             if messages and claim.terms.until is not None:
                 self._tick.due(claim.terms.until)
-        if delivered:
-            self._meter(dispatcher.queue.name).count(self.clock(), delivered=delivered)
 
     # -- settle --------------------------------------------------------------------------------------------------------
 
@@ -384,35 +394,52 @@ class Broker:
 
     def settle(self, items: Sequence[Settlement], relaxed: bool = False) -> asyncio.Future[list[Settled]]:
         """Ack, nack, extend: each item is judged on its own; resolves once what was granted is durable."""
-        return self._settle(items, relaxed)
+        future: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
+        self.post_settle(items, partial(_resolve, future), relaxed)
+        return future
+
+    def post_settle(
+        self,
+        items: Sequence[Settlement],
+        told: Callable[[list[Settled] | Acked | BrokerError], None],
+        relaxed: bool = False,
+        queue: str | None = None,
+    ) -> None:
+        """As `settle`, and call `told` with what became of each. `relaxed`, `queue`: see `store.contract.Settle`."""
+
+        def done(answer: list[Settled] | Acked | BrokerError) -> None:
+            told(answer)
+            if isinstance(answer, Acked):
+                self._tick.due(answer.due_at)
+                if dispatcher := self._dispatchers.get(queue or ""):
+                    dispatcher.meter.settled += len(items)
+            else:
+                self._settled(items, answer)
+
+        self._store.post(Settle(items, self.clock(), relaxed, queue), done)
 
     def chance(self) -> float:
         """A throw of the dice in [0, 1), for the jitter of a settlement."""
         return self._chance()
 
-    def _settle(self, items: Sequence[Settlement], relaxed: bool = False) -> asyncio.Future[list[Settled]]:
-        future = self._store.submit(Settle(items, self.clock(), relaxed))
-        future.add_done_callback(lambda done: self._settled(items, done))
-        return future
-
-    def _settled(self, items: Sequence[Settlement], done: asyncio.Future[list[Settled]]) -> None:
-        if done.cancelled() or done.exception() is not None:
+    def _settled(self, items: Sequence[Settlement], answer: list[Settled] | BrokerError) -> None:
+        if isinstance(answer, BrokerError):
             for queue in list(self._dispatchers):  # unknown what became ready
                 self._notifier.notify(queue)
             return
         woken: set[str] = set()
-        counts: dict[str, int] = {}
-        for item, settled in zip(items, done.result(), strict=True):
-            if settled.fate is None:
+        for item, settled in zip(items, answer, strict=True):
+            fate = settled.fate
+            if fate is None:
                 continue
-            if settled.fate in _SETTLED and item.event in _VERDICTS:
-                counts[settled.queue] = counts.get(settled.queue, 0) + 1
-            if settled.fate is not Fate.EXTENDED:
+            if item.event <= Event.REJECT and (dispatcher := self._dispatchers.get(settled.queue)):
+                dispatcher.meter.settled += 1
+            if fate is not Fate.EXTENDED:
                 self._lose(settled.id, settled.lease, "settled")
-            self._follow(settled, woken)
-        now = self.clock()
-        for queue, count in counts.items():
-            self._meter(queue).count(now, settled=count)
+            if fate is Fate.PROCESSED:
+                self._tick.due(settled.due_at or 0)
+            else:
+                self._follow(settled, woken)
         for queue in woken:
             self._notifier.notify(queue)
 
@@ -487,6 +514,13 @@ class Broker:
                 log.warning("sweeping has to wait: %s", error.detail)
             await asyncio.sleep(600)
 
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_MS / 1_000)
+            now = self.clock()
+            for dispatcher in self._dispatchers.values():
+                dispatcher.meter.sample(now)
+
     # -- drain ---------------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
@@ -516,7 +550,7 @@ class Broker:
         if dispatcher is not None:
             dispatcher.configure(queue)
             return
-        dispatcher = Dispatcher(queue, self.clock, self._claim, self.release)
+        dispatcher = Dispatcher(queue, self.clock, self._tokens, self._claim, self.release)
         if self.draining:
             dispatcher.stop()
         self._dispatchers[queue.name] = dispatcher
@@ -531,15 +565,14 @@ class Broker:
         if dispatcher := self._dispatchers.get(name):
             dispatcher.wake()
 
-    def _meter(self, name: str) -> Meter:
-        meter = self._meters.get(name)
-        if meter is None:
-            meter = self._meters[name] = Meter(self.clock())
-        return meter
 
-
-_SETTLED = frozenset({Fate.PROCESSED, Fate.READY, Fate.DELAYED, Fate.FAILED, Fate.DEAD_LETTERED})
-_VERDICTS = frozenset({Event.ACK, Event.REQUEUE, Event.REJECT})
+def _resolve(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(answer, BrokerError):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _check_dead_letters(name: str, config: QueueConfig) -> None:

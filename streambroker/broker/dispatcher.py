@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from streambroker.broker.clock import Clock
+from streambroker.broker.rates import Meter
 from streambroker.core.lifecycle import LeaseTerms
 from streambroker.core.message import Message
 from streambroker.store.contract import Claim, Queue
@@ -43,6 +45,38 @@ Claimer = Callable[["Dispatcher", Sequence[Claim], Served], None]
 """Submits claims, and calls back with what they brought."""
 
 
+class Tokens:
+    """Makes fencing tokens: 128 random bits each, never made again, also across restarts.
+
+    A consumer's claims in one turn of the loop share a token. They go into one transaction, in which no message can be
+    handed out twice, so a token still stands for one delivery of a message; and acks by few tokens are cheap.
+    """
+
+    _DIGITS = 32
+
+    def __init__(self) -> None:
+        self._pool = ""
+        self._next = 0
+        self._turn: dict[Consumer, str] = {}
+
+    def of(self, consumer: Consumer) -> str:
+        """The token of the consumer's claims in this turn of the loop."""
+        token = self._turn.get(consumer)
+        if token is None:
+            if not self._turn:
+                asyncio.get_running_loop().call_soon(self._turn.clear)
+            token = self._turn[consumer] = self._take()
+        return token
+
+    def _take(self) -> str:
+        # Fetched for many at once: a system call for each would cost more than the claim it is for.
+        start = self._next
+        if start >= len(self._pool):
+            self._pool, start = secrets.token_hex(self._DIGITS // 2 * 256), 0
+        self._next = start + self._DIGITS
+        return self._pool[start : self._next]
+
+
 class Dispatcher:
     """Owns the line of hungry consumers of one queue; used on the event loop only.
 
@@ -54,12 +88,15 @@ class Dispatcher:
         self,
         queue: Queue,
         clock: Clock,
+        tokens: Tokens,
         claim: Claimer,
         release: Callable[[Sequence[Message]], None],
     ) -> None:
         self.queue = queue
         self.consumers: set[Consumer] = set()
+        self.meter = Meter(clock())
         self._clock = clock
+        self._tokens = tokens
         self._claim = claim
         self._release = release
         self._hungry: dict[Consumer, None] = {}
@@ -146,7 +183,7 @@ class Dispatcher:
         return consumer, count, size
 
     def _claim_of(self, consumer: Consumer, count: int, room: int, now: int) -> Claim:
-        terms = consumer.terms(secrets.token_urlsafe(16), now, self.queue.config.lease_ms)
+        terms = consumer.terms(self._tokens.of(consumer), now, self.queue.config.lease_ms)
         return Claim(self.queue.name, count, room, terms, now)
 
     def served(self, reservations: Sequence[Reservation], got: Sequence[list[Message]]) -> None:

@@ -1,11 +1,12 @@
-"""Rates over the last minute, from plain counters: nothing is kept per message."""
+"""Rates over the last minute, from plain counters: nothing is kept per message, nothing is done per message but adding."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
-_SLOTS = 12
-_SLOT_MS = 5_000
+WINDOW_MS = 60_000
+SAMPLE_MS = 5_000
 
 
 class Rates(NamedTuple):
@@ -17,34 +18,25 @@ class Rates(NamedTuple):
 
 
 class Meter:
-    """Counts what passed through one queue, in slots of five seconds; reads as a rate over the last minute."""
+    """Counts what passed through one queue since the start; whoever counts adds to the three numbers.
 
-    __slots__ = ("_born", "_delivered", "_published", "_settled", "_slot")
+    `sample()` is called every `SAMPLE_MS`; the oldest sample within the window is what a rate is measured from.
+    """
+
+    __slots__ = ("_samples", "delivered", "published", "settled")
 
     def __init__(self, now: int) -> None:
-        self._born = now
-        self._slot = now // _SLOT_MS
-        self._published = [0] * _SLOTS
-        self._delivered = [0] * _SLOTS
-        self._settled = [0] * _SLOTS
+        self.published = self.delivered = self.settled = 0
+        self._samples: deque[tuple[int, int, int, int]] = deque(maxlen=WINDOW_MS // SAMPLE_MS)
+        self.sample(now)
 
-    def count(self, now: int, published: int = 0, delivered: int = 0, settled: int = 0) -> None:
-        """So many more, now."""
-        slot = self._advance(now)
-        self._published[slot] += published
-        self._delivered[slot] += delivered
-        self._settled[slot] += settled
+    def sample(self, now: int) -> None:
+        """Note where the counts stand."""
+        self._samples.append((now, self.published, self.delivered, self.settled))
 
     def rates(self, now: int) -> Rates:
         """Per second over the last minute, or since the meter began where that is less (at least a second)."""
-        self._advance(now)
-        seconds = min(max(now - self._born, 1_000), _SLOTS * _SLOT_MS) / 1_000
-        return Rates(*(round(sum(slots) / seconds, 3) for slots in (self._published, self._delivered, self._settled)))
-
-    def _advance(self, now: int) -> int:
-        current = now // _SLOT_MS
-        for passed in range(self._slot + 1, min(current, self._slot + _SLOTS) + 1):
-            index = passed % _SLOTS
-            self._published[index] = self._delivered[index] = self._settled[index] = 0
-        self._slot = max(current, self._slot)
-        return self._slot % _SLOTS
+        at, *then = self._samples[0]
+        seconds = max(now - at, 1_000) / 1_000
+        counts = (self.published, self.delivered, self.settled)
+        return Rates(*(round((count - before) / seconds, 3) for count, before in zip(counts, then, strict=True)))

@@ -6,7 +6,7 @@ and the dice come in as arguments, a changed copy of the `Standing` comes out, a
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ RETENTION_STEP_MS = 1_000
 """Processed messages are purged at whole seconds, so that a steady stream of acks does not wake the tick for each."""
 
 
-class Event(Enum):
+class Event(IntEnum):
     """What can happen to a message."""
 
     CLAIM = auto()
@@ -32,7 +32,7 @@ class Event(Enum):
     REDRIVE = auto()
 
 
-class Fate(Enum):
+class Fate(IntEnum):
     """What became of a message; observers are told."""
 
     LEASED = auto()

@@ -9,7 +9,7 @@ one model test (``tests/store``) run over every engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -81,11 +81,22 @@ class Published(msgspec.Struct, frozen=True, gc=False):
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
-    """Settle, release or extend, each item judged on its own. `relaxed`: all are known to be of `memory` queues."""
+    """Settle, release or extend, each item judged on its own. `relaxed`: all are known to be of `memory` queues.
+
+    `queue` says that all items are acks, each by the token with which a consumer holds the message of that queue. It
+    changes nothing in the answer but its form: where all are granted, it may be one `Acked`.
+    """
 
     items: Sequence[Settlement]
     now: int
     relaxed: bool = False
+    queue: str | None = None
+
+
+class Acked(msgspec.Struct, frozen=True):
+    """All items of a `Settle` were acked; `due_at` is when they may be purged."""
+
+    due_at: int
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -200,8 +211,12 @@ class Engine(Protocol):
 class Store(Protocol):
     """What the broker is given: an `Engine` behind a group commit, and reads beside it."""
 
+    def post(self, command: Command, told: Callable[[Any], None]) -> None:
+        """Apply one command; once it is durable, call `told` on the loop with its answer, or with its `BrokerError`."""
+        ...
+
     def submit(self, command: Command) -> asyncio.Future[Any]:
-        """Apply one command; the future resolves once it is durable. The caller's cancellation does not undo it."""
+        """As `post`, for somebody who awaits. The caller's cancellation does not undo it."""
         ...
 
     async def get(self, message_id: int) -> Message | None:

@@ -12,9 +12,10 @@ import logging
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed
+from streambroker.core.errors import BrokerError, Draining, Internal, Overloaded, StorageFailed
 from streambroker.store.contract import Command, Engine, Publish
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class _Work:
         self.function = function
 
 
-_Item = tuple[Command | _Work, "asyncio.Future[Any]"]
+Told = Callable[[Any], None]
+_Item = tuple[Command | _Work, Told, int]  # what to do, whom to tell, its bytes
 
 
 class GroupCommit:
@@ -69,65 +71,73 @@ class GroupCommit:
         self._gathering: list[_Item] = []
         self._waiting_publishes = 0
         self._waiting_bytes = 0
-        self._failed = False
+        self._ended: Callable[[], BrokerError] | None = None
         self._groups: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     # -- on the loop ---------------------------------------------------------------------------------------------------
 
+    def post(self, command: Command, told: Told) -> None:
+        """Apply a command with the next commit, then call `told` on the loop with its answer, or with its `BrokerError`.
+
+        Raises `Overloaded`.
+        """
+        self._gather(command, told, self._admit(command) if type(command) is Publish else 0)
+
     def submit(self, command: Command) -> asyncio.Future[Any]:
-        """Apply a command with the next commit. The future raises the command's `BrokerError`."""
-        if type(command) is Publish:
-            self._admit(command)
-        return self._gather(command)
+        """As `post`, for somebody who awaits: the future raises the command's `BrokerError`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.post(command, partial(_resolve, future))
+        return future
 
     def work(self, function: Callable[[Any], T]) -> Awaitable[T]:
         """Run `function` on the writer's thread in a transaction of its own."""
-        return self._gather(_Work(function))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._gather(_Work(function), partial(_resolve, future), 0)
+        return future
 
-    def _gather(self, item: Command | _Work) -> asyncio.Future[Any]:
-        future = self._loop.create_future()
-        if self._failed:
-            future.set_exception(_unknown())
-            return future
+    def _gather(self, item: Command | _Work, told: Told, size: int) -> None:
+        if self._ended is not None:
+            self._answer([(item, told, size)], [self._ended()])
+            return
         if not self._gathering:
             # All that becomes ready in this turn of the loop shares the commit.
             self._loop.call_soon(self._hand_over)
-        self._gathering.append((item, future))
-        return future
+        self._gathering.append((item, told, size))
 
-    def _admit(self, command: Publish) -> None:
+    def _admit(self, command: Publish) -> int:
+        """The bytes that the publish adds to what waits. Raises `Overloaded`."""
         size = sum([len(draft.content) for draft in command.drafts])
         if self._waiting_publishes >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise Overloaded("more is waiting to be stored than the broker may hold", retry_after_ms=1_000)
         self._waiting_publishes += 1
         self._waiting_bytes += size
+        return size
 
     def _hand_over(self) -> None:
         self._groups.put(self._gathering)
         self._gathering = []
 
     def _answer(self, items: Sequence[_Item], answers: Sequence[Any]) -> None:
-        for (item, future), answer in zip(items, answers, strict=True):
+        for (item, told, size), answer in zip(items, answers, strict=True):
             if type(item) is Publish:
                 self._waiting_publishes -= 1
-                self._waiting_bytes -= sum([len(draft.content) for draft in item.drafts])
-            if future.done():  # its caller was cancelled
-                continue
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+                self._waiting_bytes -= size
+            try:
+                told(answer)
+            except Exception:  # the others' answers must come all the same
+                log.exception("somebody could not take the answer to %s", type(item).__name__)
 
     def _fail(self, items: Sequence[_Item], error: StorageFailed) -> None:
-        first, self._failed = not self._failed, True
+        first, self._ended = self._ended is not _unknown, _unknown
         self._answer(items, [_unknown()] * len(items))
         if first:
             self._on_failure(error)
 
     async def close(self) -> None:
-        """Commit what was submitted, then close the engine."""
+        """Commit what was submitted, then close the engine. What is submitted from now on is refused."""
+        self._ended = self._ended or _closed
         await asyncio.sleep(0)  # lets `_hand_over` run for what was gathered in this turn
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -159,22 +169,24 @@ class GroupCommit:
         return False
 
     def _turn(self, group: list[_Item]) -> StorageFailed | None:
+        """Apply a group; what is answered is taken out of it, so that a failure is told only to the others."""
         commands = [item for item in group if not isinstance(item[0], _Work)]
+        works = [item for item in group if isinstance(item[0], _Work)]
         try:
             if commands:
-                answers = self._engine.turn([command for command, _ in commands])  # type: ignore[misc]
+                answers = self._engine.turn([item[0] for item in commands])  # type: ignore[misc]
                 self._loop.call_soon_threadsafe(self._answer, commands, answers)
-            for item in group:
-                if isinstance(item[0], _Work):
-                    self._loop.call_soon_threadsafe(self._answer, [item], [self._worked(item[0])])
+                commands = []
+            while works:
+                answer = self._worked(works[0][0])
+                self._loop.call_soon_threadsafe(self._answer, [works.pop(0)], [answer])
             self._engine.tidy()
         except StorageFailed as error:
-            # What was answered already is skipped there: its futures are done by then.
-            self._loop.call_soon_threadsafe(self._fail, group, error)
+            self._loop.call_soon_threadsafe(self._fail, commands + works, error)
             return error
         return None
 
-    def _worked(self, item: _Work) -> Any:
+    def _worked(self, item: Any) -> Any:
         try:
             return self._engine.work(item.function)
         except BrokerError as error:
@@ -184,6 +196,19 @@ class GroupCommit:
         except Exception as error:
             log.exception("work on the writer's thread failed")
             return error
+
+
+def _resolve(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _closed() -> BrokerError:
+    return Draining("the broker is stopping; nothing was stored")
 
 
 def _unknown() -> BrokerError:

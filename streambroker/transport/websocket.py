@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, assert_never
@@ -21,7 +22,6 @@ from streambroker.core.access import Action, Principal, require
 from streambroker.core.errors import (
     BrokerError,
     Forbidden,
-    Internal,
     Invalid,
     Malformed,
     NotFound,
@@ -35,7 +35,7 @@ from streambroker.protocol import frames
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import Limits, digest, draft, shown
 from streambroker.protocol.session import Session, Subscription
-from streambroker.store.contract import Published, Settled
+from streambroker.store.contract import Acked, Published, Settled
 from streambroker.transport.http import Call, refuse
 from streambroker.transport.schemas import ConnectQuery
 
@@ -154,7 +154,7 @@ class Connection:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
-        self._deliveries: list[tuple[Subscription, list[Message]]] = []
+        self._deliveries: deque[tuple[Subscription, list[Message]]] = deque()
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -372,8 +372,9 @@ class Connection:
         ]
         digests = [digest(made) for made in drafts if made.dedup_id is not None]
         durability = "memory" if queue.config.durability == "memory" else None
-        stored = self._broker.publish(frame.queue, drafts, digests=digests)
-        self._when_done(stored, frame.id, partial(_say_published, frame.id, durability))
+        told = partial(self._told, frame.id, partial(_say_published, frame.id, durability))
+        self._broker.post(frame.queue, drafts, told, digests=digests)
+        self._unanswered += 1
 
     def _settle(self, frame: frames.Ack | frames.Nack) -> None:
         if isinstance(frame, frames.Ack):
@@ -397,7 +398,9 @@ class Connection:
                 relaxed = relaxed and self._is_relaxed(subscription)
             chance = self._broker.chance() if event is Event.REQUEUE else 0.5
             items.append(Settlement(number, event, token, None, delay_ms, reason, chance=chance))
-        self._send_settlements(frame, items, unknown, relaxed)
+        # All of one queue, as they mostly are, and each by the token in hand.
+        queue = next(iter(fed)).queue if len(fed) == 1 and event is Event.ACK else None
+        self._send_settlements(frame, items, unknown, relaxed, queue)
         for subscription in fed:
             self._broker.feed(subscription)
 
@@ -417,11 +420,17 @@ class Connection:
         self._send_settlements(frame, items, unknown, False)
 
     def _send_settlements(
-        self, frame: frames.Ack | frames.Nack | frames.Extend, items: list[Settlement], unknown: set[str], relaxed: bool
+        self,
+        frame: frames.Ack | frames.Nack | frames.Extend,
+        items: list[Settlement],
+        unknown: set[str],
+        relaxed: bool,
+        queue: str | None = None,
     ) -> None:
         if items:
-            settled = self._broker.settle(items, relaxed)
-            self._when_done(settled, frame.id, partial(_say_settled, frame, unknown))
+            self._unanswered += 1
+            told = partial(self._told, frame.id, partial(_say_settled, frame, unknown))
+            self._broker.post_settle(items, told, relaxed, queue)
         elif frame.id is not None:
             self.say(_results(frame, {}, unknown))
 
@@ -434,23 +443,13 @@ class Connection:
         holder = self._broker.holder_of(number)
         return holder if isinstance(holder, Subscription) and holder.owner is self else None
 
-    def _when_done(self, future: Any, frame_id: frames.FrameId, tell: Callable[[Any], bytes | None]) -> None:
-        """Answer when what was asked is durable; the reader goes on meanwhile."""
-        self._unanswered += 1
-        future.add_done_callback(lambda done: self._done(done, frame_id, tell))
-
-    def _done(self, future: asyncio.Future[Any], frame_id: frames.FrameId, tell: Callable[[Any], bytes | None]) -> None:
+    def _told(self, frame_id: frames.FrameId, tell: Callable[[Any], bytes | None], answer: Any) -> None:
+        """What was asked for is durable, or was refused; the reader went on meanwhile."""
         self._unanswered -= 1
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            answer = tell(future.result())
-            if answer is not None:
-                self.say(answer)
-        else:
-            fault = error if isinstance(error, BrokerError) else Internal("the broker failed at this")
-            self._refuse(frame_id, fault)
+        if isinstance(answer, BrokerError):
+            self._refuse(frame_id, answer)
+        elif (said := tell(answer)) is not None:
+            self.say(said)
         if self._unanswered <= MAX_UNANSWERED // 2 and self._outbox_bytes <= MAX_OUTBOX // 2:
             self._room.set()
 
@@ -483,7 +482,7 @@ class Connection:
     async def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
         subscription = self.session.remove(frame.sub)
         unseen = [message for s, messages in self._deliveries if s is subscription for message in messages]
-        self._deliveries = [entry for entry in self._deliveries if entry[0] is not subscription]
+        self._deliveries = deque(entry for entry in self._deliveries if entry[0] is not subscription)
         given_back = self._broker.unsubscribe(subscription, True, unseen)
         if given_back is not None:
             await given_back
@@ -552,23 +551,25 @@ class Connection:
             return  # the peer is gone; the reader hears of it too
 
     async def _write_some(self) -> None:
-        """Send one frame: all answers, and deliveries up to `FRAME_BYTES`."""
+        """Send one frame: all answers, and deliveries up to `FRAME_BYTES`, together for each subscription."""
         parts, self._outbox, self._outbox_bytes = self._outbox, [], 0
-        sent: list[tuple[Subscription, int]] = []
+        sent: dict[Subscription, list[Message]] = {}
         size = 0
         while self._deliveries and size < FRAME_BYTES:
-            subscription, messages = self._deliveries[0]
+            subscription, messages = self._deliveries.popleft()
             taken, count = self._some(messages, FRAME_BYTES - size)
             size += count
-            sent.append((subscription, count))
-            parts.append(frames.deliver(subscription.name, self._shown(subscription, taken)))
-            if len(taken) == len(messages):
-                del self._deliveries[0]
+            if subscription in sent:
+                sent[subscription] += taken
             else:
-                self._deliveries[0] = (subscription, messages[len(taken) :])
+                sent[subscription] = taken
+            if len(taken) < len(messages):
+                self._deliveries.appendleft((subscription, messages[len(taken) :]))
+        for subscription, messages in sent.items():
+            parts.append(frames.deliver(subscription.name, self._shown(subscription, messages)))
         await self._send_text(frames.batch(parts))
-        for subscription, count in sent:
-            subscription.unsent -= count
+        for subscription, messages in sent.items():
+            subscription.unsent -= sum([len(message.content) for message in messages])
             self._broker.feed(subscription)
         if self._unanswered <= MAX_UNANSWERED // 2:
             self._room.set()
@@ -617,10 +618,12 @@ def _say_published(frame_id: frames.FrameId, durability: str | None, stored: Pub
 
 
 def _say_settled(
-    frame: frames.Ack | frames.Nack | frames.Extend, unknown: set[str], settled: Sequence[Settled]
+    frame: frames.Ack | frames.Nack | frames.Extend, unknown: set[str], settled: Sequence[Settled] | Acked
 ) -> bytes | None:
     if frame.id is None:
         return None
+    if isinstance(settled, Acked):
+        return _results(frame, {parse_id(text) or 0: None for text in frame.ids}, unknown)
     return _results(frame, {one.id: one.refusal for one in settled}, unknown)
 
 

@@ -186,7 +186,7 @@ class Rest:
             with suppress(ValueError):
                 raise Refused(reply.json())
             raise Refused({"status": reply.status_code, "detail": reply.text})
-        return reply.json()
+        return reply.json() if reply.content else None
 
     async def get(self, path: str, **params: Any) -> Any:
         return await self.call("GET", path, **params)

@@ -84,7 +84,8 @@ class Workload:
         )
 
     async def _start(self) -> None:
-        await asyncio.to_thread(self.broker.start)
+        if self.broker.process is None or self.broker.process.poll() is not None:
+            await asyncio.to_thread(self.broker.start)
         if not self.stage.token:
             self.stage.token = await asyncio.to_thread(self.broker.token)
         self.stage.url, self.stage.ws_url = self.broker.url, self.broker.ws_url

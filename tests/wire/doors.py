@@ -134,8 +134,13 @@ class Queue:
         return counts
 
     def await_consumers(self, count: int) -> None:
-        """Until so many subscriptions and parked polls are there."""
-        eventually(lambda: self.info()["consumers"], lambda seen: seen == count)
+        """Until so many subscriptions and parked polls are there; the first of them may have to make the queue yet."""
+
+        def consumers() -> int:
+            reply = self.api.get(self.path)
+            return reply.json()["consumers"] if reply.status_code == 200 else 0
+
+        eventually(consumers, lambda seen: seen == count)
 
 
 class Messages:

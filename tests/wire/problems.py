@@ -47,7 +47,7 @@ def assert_text(value: Any, where: Any) -> None:
     assert value, where
 
 
-def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str | None = None, names: str = "") -> None:
+def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str = "", names: str = "") -> None:
     """Assert that ``problem`` is a whole problem object with this ``code``.
 
     ``pointer`` must be one of its ``errors[].pointer`` (RFC 6901; a fragment's leading ``#`` is ignored); ``names`` is
@@ -68,14 +68,14 @@ def check_problem(problem: Any, code: str | Iterable[str], *, pointer: str | Non
     for error in errors:
         assert isinstance(error["pointer"], str), problem
         assert_text(error["detail"], problem)
-    if pointer is not None:
+    if pointer:
         assert pointer in [error["pointer"].removeprefix("#") for error in errors], (pointer, problem)
     if names:
         assert any(names in error["pointer"] or names in error["detail"] for error in errors), (names, problem)
 
 
 def check_refusal(
-    reply: httpx.Response, code: str | Iterable[str], *, pointer: str | None = None, names: str = ""
+    reply: httpx.Response, code: str | Iterable[str], *, pointer: str = "", names: str = ""
 ) -> dict[str, Any]:
     """Assert that an HTTP reply is this problem, with the headers that go with it; returns the problem."""
     codes = {code} if isinstance(code, str) else set(code)

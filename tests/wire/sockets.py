@@ -138,11 +138,11 @@ class Socket:
 
 
 def _frames(text: str) -> list[Frame]:
-    """The frames of one WebSocket message; of one that is too deep for the json module, only its ``op`` and id."""
+    """The frames of one WebSocket message; of one that the json module can not take, only its ``op`` and id."""
     try:
         decoded = json.loads(text)
         return decoded if isinstance(decoded, list) else [decoded]
-    except RecursionError:
+    except (RecursionError, ValueError):  # a ValueError for an integer of more than 4,300 digits
         path: tuple[str | int, ...] = (0,) if text.startswith("[") else ()
         ids = json.loads(member(text, *path, "messages", 0, "message_id"))
         return [{"op": json.loads(member(text, *path, "op")), "sub": "", "messages": [{"message_id": ids}]}]
@@ -163,7 +163,7 @@ def open_socket(
         authorization = f"Bearer {token}"
     if authorization is not None:
         headers["Authorization"] = authorization
-    connection = connect(
+    with connect(
         url,
         additional_headers=headers,
         subprotocols=subprotocols,  # type: ignore[arg-type]
@@ -174,8 +174,5 @@ def open_socket(
         ping_interval=None,
         close_timeout=2,
         **options,
-    )
-    try:
+    ) as connection:
         yield Socket(connection)
-    finally:
-        connection.close()

@@ -366,14 +366,12 @@ def test_a_queue_is_not_renamed(api: httpx.Client, place: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(("fields", "pointer"), bad_values.CONSUME, ids=row_id)
-def test_a_bad_field_of_a_consume_is_pointed_at(
-    api: httpx.Client, place: dict[str, str], fields: dict[str, Any], pointer: str
-) -> None:
+def test_a_bad_field_of_a_consume_is_pointed_at(api: httpx.Client, fields: dict[str, Any], pointer: str) -> None:
     good = {"max": 1, "wait_ms": 0}
-    path = f"/queues/{place['q']}/messages/consume"
+    path = "/queues/nobody-home/messages/consume"
     check_refusal(api.post(path, content=body({**good, **fields}), headers=JSON), "invalid", pointer=pointer)
     if "lease_ms" not in fields:  # the contract gives POST /consume no lease_ms
-        sent = {"queues": [place["q"]], **good, **fields}
+        sent = {"queues": ["nobody-home"], **good, **fields}
         check_refusal(api.post("/consume", content=body(sent), headers=JSON), "invalid", pointer=pointer)
 
 
@@ -396,16 +394,15 @@ def test_a_consume_must_say_from_which_queues(api: httpx.Client, fields: dict[st
     [("wait_ms", v) for v in ("-1", "60001", "abc", "1.5", "", "true", "1e3", "9" * 30, "\uff15")]
     + [("lease_ms", v) for v in ("-1", "abc", "1.5", "", "9" * 30)],
 )
-def test_a_bad_query_of_a_long_poll_is_named(api: httpx.Client, place: dict[str, str], name: str, value: str) -> None:
-    reply = api.get(f"/queues/{place['q']}/messages/consume", params={name: value})
-    check_refusal(reply, "invalid", names=name)
+def test_a_bad_query_of_a_long_poll_is_named(api: httpx.Client, name: str, value: str) -> None:
+    check_refusal(api.get("/queues/nobody-home/messages/consume", params={name: value}), "invalid", names=name)
 
 
 @pytest.mark.parametrize("path", ["/queues", "/queues/{q}/messages"])
 @pytest.mark.parametrize(
     ("name", "value"),
     [("limit", v) for v in ("0", "-1", "501", "abc", "1.5", "", "9" * 30)]
-    + [("cursor", v) for v in ("garbage", "%00", "é", "x" * 5000)],
+    + [("cursor", v) for v in ("%00", "é", "\x00", "x" * 5000)],
 )
 def test_a_bad_page_of_a_list_is_named(
     api: httpx.Client, place: dict[str, str], path: str, name: str, value: str
@@ -427,7 +424,12 @@ def test_only_what_nobody_holds_can_be_purged(api: httpx.Client, place: dict[str
 
 @pytest.mark.parametrize(
     ("fields", "pointer"),
-    [*bad_values.count("limit"), *bad_values.text("from"), ({"from": "not a name"}, "/from"), ({"to": "x"}, "/to")],
+    [
+        *bad_values.count("limit")[:-1],
+        *bad_values.text("from"),
+        ({"from": "not a name"}, "/from"),
+        ({"to": "x"}, "/to"),
+    ],
     ids=row_id,
 )
 def test_a_bad_redrive_is_pointed_at(
@@ -451,7 +453,7 @@ def test_a_bad_settle_is_invalid_before_its_state_is_looked_at(
     good = {"lease_ms": 1000} if verb == "extend" else {}
     sent, names = laid_over(good, fields), "" if pointer else next(iter(fields))
     reply = api.post(f"/messages/{place['id']}/{verb}", content=body(sent), headers=JSON)
-    check_refusal(reply, "invalid", pointer=pointer or None, names=names)
+    check_refusal(reply, "invalid", pointer=pointer, names=names)
 
 
 @pytest.mark.parametrize("requeue", ["maybe", "2", "", "yes"])
@@ -472,7 +474,7 @@ def test_requeue_in_the_query_is_a_boolean(api: httpx.Client, place: dict[str, s
         ({"items": [{"message_id": 5, "lease": "l"}]}, "message_id"),
         ({"items": [{"message_id": "m", "lease": 5}]}, "lease"),
         ({"items": [{"message_id": "m", "lease": "l", "what": 1}]}, "what"),
-        ({"items": [], "what": 1}, "what"),
+        ({"items": [{"message_id": "m", "lease": "l"}], "what": 1}, "what"),
     ],
 )
 def test_a_bad_batch_settle_is_invalid_as_a_whole(
@@ -510,7 +512,7 @@ def test_a_bad_login_is_invalid(stranger: httpx.Client, row: Row) -> None:
     sent = laid_over({"username": "admin", "password": "x"}, fields)
     names = "" if pointer else next(iter(fields))
     reply = stranger.post("/login", content=body(sent), headers=JSON)
-    check_refusal(reply, "invalid", pointer=pointer or None, names=names)
+    check_refusal(reply, "invalid", pointer=pointer, names=names)
 
 
 @pytest.mark.parametrize("fields", [{}, {"refresh_token": 5}, {"refresh_token": ["x"]}, {"refresh_token": True}])

@@ -85,7 +85,7 @@ def test_a_bad_field_is_pointed_at(socket: Socket, op: str, row: Row) -> None:
     fields, pointer = row
     names = "" if pointer else next(iter(fields))
     problem = socket.error(op, **laid_over(GOOD[op], fields))
-    check_problem(problem, "invalid", pointer=pointer or None, names=names)
+    check_problem(problem, "invalid", pointer=pointer, names=names)
 
 
 @pytest.mark.parametrize("op", [*GOOD, "ping"])

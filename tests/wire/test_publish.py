@@ -60,9 +60,12 @@ def check_options(message: dict[str, Any]) -> None:
 def test_every_option_is_kept_on_every_door(api: httpx.Client, messages: Messages, ws: Socket) -> None:
     draft = {"content": [1], **OPTIONS}
     queues = [Queue(api) for _ in range(4)]
-    queues[0].post("/messages", draft)
-    queues[1].post("/messages/batch", {"messages": [draft]})
-    api.post("/publish", content=body({"queue": queues[2].name, **draft}), headers=JSON)
+    for reply in (
+        queues[0].post("/messages", draft),
+        queues[1].post("/messages/batch", {"messages": [draft]}),
+        api.post("/publish", content=body({"queue": queues[2].name, **draft}), headers=JSON),
+    ):
+        assert reply.status_code == 201, reply.text
     ws.ok("publish", queue=queues[3].name, messages=[draft])
     for queue in queues:
         check_options(queue.browse()[0])

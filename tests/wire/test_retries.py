@@ -88,10 +88,10 @@ def test_a_clean_release_is_not_a_failure(queue: Queue, messages: Messages, ws: 
 
 
 def test_a_requeue_waits_for_the_backoff_which_grows_up_to_its_limit(api: httpx.Client, messages: Messages) -> None:
-    backoff = {"kind": "exponential", "base_ms": 1, "factor": 200, "max_ms": 5000, "jitter": False}
+    backoff = {"kind": "exponential", "base_ms": 1, "factor": 100, "max_ms": 5000, "jitter": False}
     queue = Queue(api, backoff=backoff, max_attempts=0)
     message_id = queue.publish()
-    for wait in (0.001, 0.2, 5.0):
+    for wait in (0.001, 0.1, 5.0):
         message = queue.take()
         before = time.time()
         assert messages.nack(message, requeue=True)["status"] == "pending"

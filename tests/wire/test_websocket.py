@@ -443,14 +443,17 @@ def test_a_connection_that_dies_gives_back_and_counts_a_failure(connect: Connect
     assert ids(failed) == [frail]
 
 
-def test_the_leases_of_a_fixed_subscription_are_given_back_on_a_clean_close_too(connect: Connect, queue: Queue) -> None:
-    message_id = queue.publish(max_attempts=1)
+def test_a_fixed_lease_can_be_settled_by_its_token_after_its_socket_is_closed(
+    connect: Connect, queue: Queue, messages: Messages
+) -> None:
+    queue.publish(max_attempts=1)
     socket = connect()
     socket.ok("subscribe", queue=queue.name, lease_mode="fixed", lease_ms=600_000)
     [message] = socket.deliveries(1)
     assert instant(message["lease_expires_at"]) - instant(message["updated_at"]) > 599
     socket.close(1000)
-    assert queue.take()["message_id"] == message_id
+    queue.await_consumers(0)
+    assert messages.ack(message)["status"] == "processed"
 
 
 def test_a_publish_and_its_socket_gone_is_still_a_publish(connect: Connect, queue: Queue) -> None:

@@ -25,6 +25,7 @@ class Subscription:
     credit: int
     held: dict[str, str] = field(default_factory=dict)  # message id → lease
     paused: bool = False
+    leaving: bool = False
 
 
 class Consumer:
@@ -52,6 +53,8 @@ class Consumer:
             assert frame["op"] == "deliver", frame
             sub = self.subs.get(frame["sub"])
             assert sub is not None, f"a delivery after the unsubscribe was answered: {frame}"
+            if sub.leaving:
+                continue  # on its way already when the broker heard of the unsubscribe
             for message in frame["messages"]:
                 message_id = message["message_id"]
                 assert message_id not in self.acked, f"delivered after a confirmed ack: {message_id}"
@@ -81,6 +84,8 @@ class Consumer:
                 sub.paused = not sub.paused
                 self.socket.ok("pause" if sub.paused else "resume", sub=name)
             case "unsubscribe":
+                sub.leaving = True
+                sub.held.clear()
                 self.socket.ok("unsubscribe", sub=name)
                 self.take_in()
                 del self.subs[name]

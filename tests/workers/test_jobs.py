@@ -8,12 +8,13 @@ from workers.jobs import Done, Later, Never, generate, perform, settlement
 
 
 def test_a_word_count_counts() -> None:
-    result = {"words": 5, "distinct": 3, "most": "to"}
+    result = {"words": 5, "distinct": 3, "most": "to", "times": 3}
     assert perform({"kind": "word_count", "text": "to be to do to"}, 1) == Done(result)
 
 
 def test_an_empty_text_has_no_words() -> None:
-    assert perform({"kind": "word_count", "text": ""}, 1) == Done({"words": 0, "distinct": 0, "most": ""})
+    result = {"words": 0, "distinct": 0, "most": "", "times": 0}
+    assert perform({"kind": "word_count", "text": ""}, 1) == Done(result)
 
 
 def test_a_thumbnail_is_the_mean_of_each_square() -> None:

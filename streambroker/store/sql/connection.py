@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -54,15 +55,13 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
     opened.
     """
     path = data_dir / DATABASE
-    existing = path.exists() and path.stat().st_size > 0
+    _check(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         os.chmod(path, 0o600)
     except (sqlite3.Error, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
     try:
-        if existing:
-            _check(connection, path)
         _configure(connection)
         migrate(connection, data_dir)
     except sqlite3.OperationalError as error:
@@ -70,14 +69,26 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
         raise DataDirUnusable(f"{path} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise DataDamaged(f"{path} is damaged: {error}; restore a backup, nothing was changed") from error
+        raise DataDamaged(f"{path} is damaged: {error}; restore a backup") from error
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+def _check(path: Path) -> None:
+    """Read all of the file. On a connection of its own that cannot write: the last one that can would, when it closes,
+    move the write-ahead log into a file that is damaged."""
+    if not path.exists() or not path.stat().st_size:
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:  # SQLite would take the file for a new one, and delete the log
+            raise DataDamaged(f"{path} is empty, but there is a write-ahead log of it; nothing was changed")
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise DataDirUnusable(f"{path} cannot be read: {error}") from error
+    except sqlite3.DatabaseError as error:
+        found = error
     if found != "ok":
-        connection.close()
         raise DataDamaged(f"{path} is damaged: {found}; restore a backup, nothing was changed")
 
 

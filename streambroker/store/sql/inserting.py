@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ROW_BYTES = 1_000
 _Lease = tuple[int, int, lifecycle.LeaseTerms]  # index of the claim, its now, what it gives
-_NOBODY = lifecycle.LeaseTerms(None, None, None)  # type: ignore[arg-type]
+_READY, _DELAYED, _LEASED = State.READY, State.DELAYED, State.LEASED
 
 
 class Inserts:
@@ -58,18 +58,19 @@ class Inserts:
         if command.claims and not row.counts[State.READY]:
             leases = self._deal(fresh, command)
             claimed = [[] for _ in command.claims]
-        counts = [0] * len(State)
-        for draft in fresh:
-            message = self._gather(row, draft, command.now, leases.get(draft.id))
-            counts[message.state] += 1
-            if message.state is State.LEASED:
-                claimed[leases[draft.id][0]].append(message)
-        if len(leases) > 1:
+        waiting = [draft for draft in fresh if draft.id not in leases] if leases else fresh
+        delayed = 0
+        for draft in waiting:
+            delayed += self._gather_waiting(row, draft, command.now)
+        self._engine.count(row, State.READY, len(waiting) - delayed)
+        self._engine.count(row, State.DELAYED, delayed)
+        self._engine.count(row, State.LEASED, len(leases))
+        for draft in fresh if leases else ():
+            if lease := leases.get(draft.id):
+                claimed[lease[0]].append(self._gather_leased(row, draft, command.now, lease))
+        if len(leases) > 1 and any([draft.priority for draft in fresh]):
             for got in claimed:
                 got.sort(key=_order)
-        for state, count in zip(State, counts, strict=True):
-            if count:
-                self._engine.count(row, state, count)
         return Published(ids, duplicates, claimed, row.counts[State.READY] > 0, dropped=dropped)
 
     def flush(self) -> None:
@@ -181,28 +182,34 @@ class Inserts:
             dealt[draft.id] = index, claim.now, claim.terms
         return dealt
 
-    def _gather(self, row: QueueRow, draft: Draft, now: int, lease: _Lease | None) -> Message:
-        available = draft.available_at
-        if available is None:
-            available = now
-        if lease is not None:
-            state, attempt, terms, updated = State.LEASED, 1, lease[2], lease[1]
-            due = terms.until
-        else:
-            state, attempt, terms, updated = (State.DELAYED if available > now else State.READY), 0, _NOBODY, now
-            due = lifecycle.waiting_due(state, available, draft.expires_at)
-        content = draft.content
+    def _gather_waiting(self, row: QueueRow, draft: Draft, now: int) -> bool:
+        """A row that waits; answers whether it is delayed."""
+        available = now if draft.available_at is None else draft.available_at
+        state = _DELAYED if available > now else _READY
+        due = lifecycle.waiting_due(state, available, draft.expires_at)
         self._rows.append(
             (
-                draft.id, row.id, int(state), attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due,
-                terms.token, terms.holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, content,
+                draft.id, row.id, int(state), 0, 0, draft.max_attempts, now, available, draft.expires_at, due, None, None,
+                0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
             )
         )  # fmt: skip
-        self.bytes += len(content) + _ROW_BYTES
+        self.bytes += len(draft.content) + _ROW_BYTES
+        return state is _DELAYED
+
+    def _gather_leased(self, row: QueueRow, draft: Draft, now: int, lease: _Lease) -> Message:
+        """A row that is stored leased, and the message as its consumer gets it."""
+        _, updated, (token, holder, until) = lease
+        available = now if draft.available_at is None else draft.available_at
+        self._rows.append(
+            (
+                draft.id, row.id, 2, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until, token, holder,
+                0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+            )
+        )  # fmt: skip
+        self.bytes += len(draft.content) + _ROW_BYTES
         return Message(
-            draft.id, row.queue.name, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due,
-            terms.token, terms.holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes,
-            content,
+            draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until,
+            token, holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
         )  # fmt: skip
 
 

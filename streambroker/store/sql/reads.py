@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from streambroker.core.message import STATES_OF, Message, State, Status
@@ -45,7 +45,9 @@ class Reader:
     """A small pool of read-only connections to the file at `path`."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=2, max_overflow=2)
+        self._engine = create_async_engine(
+            URL.create("sqlite+aiosqlite", database=str(path)), pool_size=2, max_overflow=2
+        )
         event.listen(self._engine.sync_engine, "connect", _read_only)
 
     async def close(self) -> None:
@@ -90,6 +92,8 @@ def _browse(
     limit: int,
     after: paging.Position | None,
 ) -> tuple[list[Message], str | None]:
+    # The driver begins no transaction for a SELECT, and without one a message that moves would be seen twice.
+    connection.exec_driver_sql("BEGIN")
     number = connection.execute(_QUEUE_ID, {"name": queue}).scalar()
     filtered = key is not None or contains is not None
     found: list[Message] = []

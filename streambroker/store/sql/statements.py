@@ -32,6 +32,8 @@ LEASE = (
 )
 SELECT_STANDING = f"SELECT {_STANDING} FROM message WHERE id IN {_GIVEN}"
 ACK = f"UPDATE message SET state = 3, verdict = 1, due_at = ?, updated_at = ? WHERE id IN {_GIVEN}"
+# By the tokens in hand: the fast way when nothing went wrong meanwhile, checked by how many rows it changed.
+ACK_HELD = ACK + f" AND queue_id = ? AND state = 2 AND verdict = 0 AND lease IN {_GIVEN}"
 WRITE = (
     "UPDATE message SET queue_id = ?, state = ?, attempt = ?, failures = ?, max_attempts = ?, updated_at = ?, "
     "available_at = ?, expires_at = ?, due_at = ?, lease = ?, holder = ?, verdict = ?, error = ?, dead_letter = ? "
