@@ -199,9 +199,9 @@ class Broker:
 
     # -- publish -------------------------------------------------------------------------------------------------------
 
-    def new_ids(self, count: int) -> range:
+    def new_ids(self, count: int, now: int) -> range:
         """Ids for drafts, in publish order."""
-        return self._ids.take(count, self.clock())
+        return self._ids.take(count, now)
 
     def publish(self, queue: str, drafts: Sequence[Draft], **idempotency: Any) -> asyncio.Future[Published]:
         """Store drafts, all or none; what is awaited resolves once they are durable. Arguments as for `post`.
@@ -229,8 +229,8 @@ class Broker:
         dispatcher = self._dispatcher(queue)
         now = self.clock()
         size = sum([len(draft.content) for draft in drafts])
-        reservations, claims = dispatcher.reserve(len(drafts), size)
-        command = Publish(queue, drafts, now, claims, batch_key, digest, digests)
+        reservations, claims = dispatcher.reserve(len(drafts), size, now)
+        command = Publish(queue, drafts, now, size, claims, batch_key, digest, digests)
 
         def done(answer: Published | BrokerError) -> None:
             told(answer)

@@ -138,14 +138,14 @@ class Dispatcher:
         """Claim from the backlog for whoever is hungry; one claim at a time."""
         if not self._ready or self._claiming or not self._hungry or self.queue.paused or self._stopped:
             return
-        reservations, claims = self.reserve(MAX_CLAIM, None)
+        reservations, claims = self.reserve(MAX_CLAIM, None, self._clock())
         if not claims:
             return
         self._claiming = True
         self._ready = False  # a wake-up that comes while the claim is on its way sets it again
         self._claim(self, claims, lambda got: self._claimed(reservations, claims, got))
 
-    def reserve(self, count: int, size: int | None) -> tuple[list[Reservation], list[Claim]]:
+    def reserve(self, count: int, size: int | None, now: int) -> tuple[list[Reservation], list[Claim]]:
         """Set aside credit for `count` messages, of `size` bytes together where that is known, in fair shares.
 
         Whoever gets the answer must call `served` with it.
@@ -154,7 +154,6 @@ class Dispatcher:
         claims: list[Claim] = []
         if self.queue.paused or self._stopped:
             return reservations, claims
-        now = self._clock()
         while count > 0 and self._hungry:
             share = -(-count // len(self._hungry))
             consumer = next(iter(self._hungry))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
@@ -55,9 +56,12 @@ class JsonDecoder(Generic[T]):
         except msgspec.ValidationError as error:
             raise _not_fitting(str(error)) from None
         except msgspec.DecodeError as error:
-            return self._with_lone_surrogates(text, error)
+            value = self._with_lone_surrogates(text, error)
         except RecursionError:
             raise too_deep() from None
+        if _openers(text) > MAX_DEPTH:
+            for pointer, content in _contents(value, ""):
+                check_depth(content, pointer)
         return value
 
     def _with_lone_surrogates(self, text: bytes | str, error: msgspec.DecodeError) -> T:
@@ -105,18 +109,35 @@ def _put_back(value: Any, marker: re.Pattern[str], pointer: str) -> None:
             raise invalid(pointer, "holds half of a surrogate pair; only content may")
 
 
-def check_depth(content: bytes) -> None:
+def check_depth(content: bytes, pointer: str = "") -> None:
     """Raise `Invalid` where JSON nests deeper than `MAX_DEPTH`."""
-    if content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
+    if _openers(content) <= MAX_DEPTH:
         return
     brackets = _STRING.sub(b"", content).translate(None, _NOT_BRACKET)
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH:
-        raise too_deep()
+        raise too_deep(pointer)
 
 
-def too_deep() -> Invalid:
+def _openers(text: bytes | str) -> int:
+    """An upper bound of the depth that costs next to nothing: how many brackets open."""
+    return text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+
+
+def _contents(value: Any, pointer: str) -> Iterator[tuple[str, bytes]]:
+    """All raw members of a decoded value, with their pointers."""
+    if isinstance(value, msgspec.Raw):
+        yield pointer, bytes(value)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _contents(getattr(value, name), f"{pointer}/{name}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _contents(item, f"{pointer}/{index}")
+
+
+def too_deep(pointer: str = "") -> Invalid:
     """The error of JSON that nests too deep."""
-    return invalid("", f"JSON nests deeper than {MAX_DEPTH:,} levels")
+    return invalid(pointer, f"JSON nests deeper than {MAX_DEPTH:,} levels")
 
 
 def _not_fitting(text: str) -> BrokerError:

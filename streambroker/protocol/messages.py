@@ -15,7 +15,7 @@ from streambroker.core.errors import Invalid, TooLarge, invalid
 from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message
 from streambroker.core.names import format_id
 from streambroker.core.policy import Milliseconds, QueueConfig
-from streambroker.protocol.json import JsonDecoder, check_depth, encode
+from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.times import milliseconds, rfc3339
 
 MAX_BATCH = 1_000
@@ -97,9 +97,7 @@ def _content(given: DraftIn, binary: bool, at: str) -> bytes:
     if isinstance(given.content, Raw):
         if binary:
             raise invalid(f"{at}/content_base64", "content and content_base64 exclude each other; give one")
-        content = bytes(given.content)
-        check_depth(content)
-        return content
+        return bytes(given.content)
     if not binary:
         raise invalid(f"{at}/content", "Object missing required field `content`")
     try:

@@ -6,14 +6,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 
+@lru_cache(maxsize=8192)  # a burst of messages shares few moments
 def rfc3339(ms: int) -> str:
     """``2026-11-22T10:13:00.123Z`` of milliseconds since 1970."""
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
-
-
-@lru_cache(maxsize=4096)  # a burst of messages shares few seconds
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    second = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{second}.{ms % 1000:03d}Z"
 
 
 def milliseconds(time: datetime) -> int:

@@ -56,12 +56,13 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     the turn are stored, and are served together, as claims of one turn are.
 
     `batch_key` makes the whole batch idempotent: used again within the queue's window it answers what it answered, or
-    raises `Invalid` where `digest` differs. `digests` holds one digest of content for each draft with a `dedup_id`.
+    raises `Invalid` where `digest` differs. `size` is that of all content in bytes. `digests` holds one digest of content for each draft with a `dedup_id`.
     """
 
     queue: str
     drafts: Sequence[Draft]
     now: int
+    size: int = 0
     claims: Sequence[Claim] = ()
     batch_key: str | None = None
     digest: bytes = b""

@@ -108,7 +108,7 @@ class GroupCommit:
 
     def _admit(self, command: Publish) -> int:
         """The bytes that the publish adds to what waits. Raises `Overloaded`."""
-        size = sum([len(draft.content) for draft in command.drafts])
+        size = command.size
         if self._waiting_publishes >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise Overloaded("more is waiting to be stored than the broker may hold", retry_after_ms=1_000)
         self._waiting_publishes += 1

@@ -171,15 +171,9 @@ class Rest:
 
     async def _publish(self, call: Call, name: str, given: DraftIn, content: bytes | None) -> Reply:
         queue = await self._broker.ensure_queue(name)
-        made = draft(
-            given,
-            self._broker.new_ids(1)[0],
-            queue.config,
-            self._limits,
-            self._broker.clock(),
-            _trace(call),
-            raw=content,
-        )
+        now = self._broker.clock()
+        number = self._broker.new_ids(1, now)[0]
+        made = draft(given, number, queue.config, self._limits, now, _trace(call), raw=content)
         key = _idempotency_key(call)
         if key is not None:
             if made.dedup_id is not None and made.dedup_id != key:
@@ -197,7 +191,7 @@ class Rest:
         given = await call.json(_batch, _BATCH_BYTES)
         queue = await self._broker.ensure_queue(name)
         now, trace = self._broker.clock(), _trace(call)
-        ids = self._broker.new_ids(len(given.messages))
+        ids = self._broker.new_ids(len(given.messages), now)
         drafts = [
             draft(one, number, queue.config, self._limits, now, trace, f"/messages/{index}")
             for index, (one, number) in enumerate(zip(given.messages, ids, strict=True))

@@ -365,7 +365,7 @@ class Connection:
         require(self._user, Action.PUBLISH, frame.queue)
         queue = await self._broker.ensure_queue(frame.queue)
         now, limits = self._broker.clock(), self._door.limits
-        ids = self._broker.new_ids(len(frame.messages))
+        ids = self._broker.new_ids(len(frame.messages), now)
         drafts = [
             draft(one, number, queue.config, limits, now, None, f"/messages/{index}")
             for index, (one, number) in enumerate(zip(frame.messages, ids, strict=True))

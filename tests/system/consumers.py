@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.system.history import Delivery, Ended, Outcome, Settle, Verdict, now
 from tests.system.stage import Stage, delivery_of
-from tests.system.wire import Cut, Json, Refused, Rest, Socket
+from tests.system.wire import Cut, Json, Refused, Rest, Socket, unknown_or
 
 LEASE_MS = 1500
 
@@ -182,8 +182,9 @@ class SocketConsumer(Consumer):
             else:
                 reply = await socket.call(op, **fields)
                 results = {result["message_id"]: result for result in reply["results"]}
-        except Cut:
-            pass
+        except (Refused, Cut) as error:
+            if isinstance(error, Refused) and error.certain:
+                raise
         for delivery in deliveries:
             self._record(delivery, verdict, invoked, results.get(delivery.message_id))
         if not results and verdict is Verdict.ACK and socket.closed.done():
@@ -247,9 +248,7 @@ class PollConsumer(Consumer):
             message = await rest.get(path, wait_ms=wait_ms, lease_ms=LEASE_MS)
             return [] if message is None else [message]
         except Refused as refusal:
-            if refusal.status != 503:
-                raise
-            raise Cut("unavailable") from refusal
+            raise unknown_or(refusal) from refusal
 
     async def _settle_later(self, rest: Rest, delivery: Delivery) -> None:
         await asyncio.sleep(self.stage.rng.uniform(0, 1.2 * LEASE_MS / 1000))
@@ -265,11 +264,9 @@ class PollConsumer(Consumer):
         try:
             reply = await rest.post("/messages/ack", {"items": items})
             results = {result["message_id"]: result for result in reply["results"]}
-        except Refused as refusal:
-            if refusal.status != 503:
+        except (Refused, Cut) as error:
+            if isinstance(error, Refused) and error.certain:
                 raise
-        except Cut:
-            pass
         for delivery in deliveries:
             self._record(delivery, Verdict.ACK, invoked, results.get(delivery.message_id))
         if not results:

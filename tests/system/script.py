@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.system.history import Delivery, History, Item, Outcome, Publish, Resting, Settle, Verdict, now
 from tests.system.stage import delivery_of, draft_of, value_of
-from tests.system.wire import Cut, Json, Refused, Rest
+from tests.system.wire import Cut, Json, Refused, Rest, unknown_or
 
 QUEUE = "work"
 LEASE_MS = 600_000
@@ -57,7 +57,7 @@ class Script:
             reply = await rest.post(f"/queues/{QUEUE}/messages/batch", {"messages": [draft_of(i) for i in items]})
             outcome, ids = Outcome.OK, tuple(reply["message_ids"])
         except Refused as refusal:
-            raise _unavailable(refusal) from refusal
+            raise unknown_or(refusal) from refusal
         finally:
             self.history.publishes.append(Publish("script", items, invoked, now(), outcome, ids))
 
@@ -66,7 +66,7 @@ class Script:
         try:
             messages = await rest.consume(QUEUE, most, wait_ms, lease_ms=LEASE_MS)
         except Refused as refusal:
-            raise _unavailable(refusal) from refusal
+            raise unknown_or(refusal) from refusal
         connection = f"script-{self._life}"
         deliveries = [delivery_of(message, "script", connection, not_before) for message in messages]
         self.history.deliveries += deliveries
@@ -82,7 +82,7 @@ class Script:
             await rest.post(f"/messages/{delivery.message_id}/{door}", body)
             outcome = Outcome.OK
         except Refused as refusal:
-            raise _unavailable(refusal) from refusal
+            raise unknown_or(refusal) from refusal
         finally:
             self._note(delivery, verdict, invoked, outcome)
 
@@ -96,7 +96,7 @@ class Script:
             if all(result["ok"] for result in reply["results"]):
                 outcome = Outcome.OK
         except Refused as refusal:
-            raise _unavailable(refusal) from refusal
+            raise unknown_or(refusal) from refusal
         finally:
             for delivery in deliveries:
                 self._note(delivery, Verdict.ACK, invoked, outcome)
@@ -105,8 +105,3 @@ class Script:
         self.history.settles.append(
             Settle("script", verdict, delivery.message_id, delivery.lease, invoked, now(), outcome)
         )
-
-
-def _unavailable(refusal: Refused) -> Exception:
-    """A 5xx is an unknown outcome of a dying broker; anything else the script did not ask for."""
-    return refusal if refusal.certain else Cut(str(refusal))

@@ -12,7 +12,6 @@ from tests.system.history import Delivery, History, Item, Outcome, Publish, Sett
 from tests.system.wire import Json, Rest, Socket
 
 WORK, LIMITED, DEAD, ORDERED = "work", "limited", "limited.dead", "ordered"
-QUEUES = (WORK, LIMITED, DEAD, ORDERED)
 
 MOST_UNSETTLED = 1500
 """Publishers wait while more messages than this are confirmed and not yet settled."""

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.harness import BrokerProcess
@@ -48,8 +49,8 @@ async def play(broker: BrokerProcess, script: Script, rounds: int) -> None:
         await asyncio.to_thread(broker.start)
         async with rest(broker, timeout=20) as client:
             await script.run(client, rounds)
-    except RuntimeError:
-        pass  # it died while it started
+    except (RuntimeError, httpx.HTTPError):
+        pass  # it died while it started, or at the login
     assert broker.process is not None
     script.history.crashes.append(Crash(now()))
 

@@ -37,6 +37,11 @@ class Cut(Exception):
     """The connection ended before the answer came: the outcome is unknown."""
 
 
+def unknown_or(refusal: Refused) -> Refused | Cut:
+    """A 5xx of a broker that is going down leaves the outcome open, as a cut does; anything else is a refusal."""
+    return refusal if refusal.certain else Cut(str(refusal))
+
+
 async def eventually(condition: Callable[[], Awaitable[object]], timeout: float = 30) -> None:
     """Ask until the answer is true: for states of the broker that it tells nobody of by itself."""
     async with asyncio.timeout(timeout):

@@ -73,11 +73,18 @@ BAD: dict[str, list[Row]] = {
 
 
 @pytest.fixture(scope="module")
-def socket(broker: BrokerProcess, token: str) -> Iterator[Socket]:
+def connection(broker: BrokerProcess, token: str) -> Iterator[Socket]:
     """One connection for all of these: that it survives each of them is part of the test."""
     with open_socket(broker.ws_url + "/ws", token=token) as opened:
         opened.op("welcome")
         yield opened
+
+
+@pytest.fixture
+def socket(connection: Socket) -> Socket:
+    connection.settle_down()
+    connection.inbox.clear()
+    return connection
 
 
 @pytest.mark.parametrize(("op", "row"), [(op, row) for op, rows in BAD.items() for row in rows], ids=row_id)

@@ -135,7 +135,7 @@ def test_an_empty_change_changes_nothing(api: httpx.Client) -> None:
 
 
 def test_a_changed_setting_holds_for_the_next_message(api: httpx.Client, messages: Messages) -> None:
-    queue = Queue(api)
+    queue = Queue(api, max_attempts=9)
     assert patch(queue, max_attempts=1, max_messages=1).status_code == 200
     message_id = queue.publish()
     check_refusal(queue.post("/messages", {"content": 2}), "queue_full")

@@ -7,7 +7,7 @@ them: one commit instead of two between publish and delivery.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +33,7 @@ class Inserts:
     def __init__(self, connection: sqlite3.Connection, engine: SqliteEngine) -> None:
         self._db = connection
         self._engine = engine
+        self._plain: dict[tuple[Any, ...], list[Any]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self.bytes = 0
 
@@ -75,13 +76,12 @@ class Inserts:
 
     def flush(self) -> None:
         """Write the rows that were gathered."""
-        rows, start = self._rows, 0
-        for size in sql.CHUNKS:
-            while len(rows) - start >= size:
-                chunk = rows[start : start + size]
-                self._db.execute(sql.INSERT[size], [value for row in chunk for value in row])
-                start += size
-        self._rows = []
+        for shared, plain in self._plain.items():
+            for size, part in _chunks(plain, 2):
+                self._db.execute(sql.INSERT_PLAIN[size], (*shared, *part))
+        for size, rows in _chunks(self._rows, 1):
+            self._db.execute(sql.INSERT[size], [value for row in rows for value in row])
+        self._plain, self._rows = {}, []
 
     # -- duplicates ----------------------------------------------------------------------------------------------------
 
@@ -184,33 +184,77 @@ class Inserts:
 
     def _gather_waiting(self, row: QueueRow, draft: Draft, now: int) -> bool:
         """A row that waits; answers whether it is delayed."""
+        if _is_plain(draft):
+            self._gather_plain((row.id, 0, 0, now, None, None, None), draft)
+            return False
         available = now if draft.available_at is None else draft.available_at
         state = _DELAYED if available > now else _READY
         due = lifecycle.waiting_due(state, available, draft.expires_at)
-        self._rows.append(
-            (
-                draft.id, row.id, int(state), 0, 0, draft.max_attempts, now, available, draft.expires_at, due, None, None,
-                0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
-            )
-        )  # fmt: skip
-        self.bytes += len(draft.content) + _ROW_BYTES
+        self._gather(row, draft, int(state), 0, now, available, due, None, None, now)
         return state is _DELAYED
 
     def _gather_leased(self, row: QueueRow, draft: Draft, now: int, lease: _Lease) -> Message:
         """A row that is stored leased, and the message as its consumer gets it."""
         _, updated, (token, holder, until) = lease
-        available = now if draft.available_at is None else draft.available_at
+        available = now
+        if updated == now and _is_plain(draft):
+            self._gather_plain((row.id, 2, 1, now, token, holder, until), draft)
+        else:
+            available = now if draft.available_at is None else draft.available_at
+            self._gather(row, draft, 2, 1, updated, available, until, token, holder, now)
+        return Message(
+            draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until, token,
+            holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+        )  # fmt: skip
+
+    def _gather_plain(self, shared: tuple[Any, ...], draft: Draft) -> None:
+        rows = self._plain.get(shared)
+        if rows is None:
+            rows = self._plain[shared] = []
+        rows += (draft.id, draft.content)
+        self.bytes += len(draft.content) + _ROW_BYTES
+
+    def _gather(
+        self,
+        row: QueueRow,
+        draft: Draft,
+        state: int,
+        attempt: int,
+        updated: int,
+        available: int,
+        due: int | None,
+        token: str | None,
+        holder: str | None,
+        now: int,
+    ) -> None:
         self._rows.append(
             (
-                draft.id, row.id, 2, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until, token, holder,
-                0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+                draft.id, row.id, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due, token,
+                holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
             )
         )  # fmt: skip
         self.bytes += len(draft.content) + _ROW_BYTES
-        return Message(
-            draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until,
-            token, holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
-        )  # fmt: skip
+
+
+def _is_plain(draft: Draft) -> bool:
+    """Whether id and content are all that there is to say of it."""
+    return (
+        draft.attributes is None
+        and draft.key is None
+        and not draft.priority
+        and draft.available_at is None
+        and draft.expires_at is None
+        and draft.max_attempts is None
+    )
+
+
+def _chunks(values: list[Any], width: int) -> Iterator[tuple[int, list[Any]]]:
+    """`values` in as few parts as there are statements for: how many rows of `width` values, and those."""
+    start, end = 0, len(values)
+    for size in sql.CHUNKS:
+        while end - start >= size * width:
+            yield size, values[start : start + size * width]
+            start += size * width
 
 
 def _order(draft: Draft | Message) -> tuple[int, int]:
