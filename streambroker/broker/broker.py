@@ -230,7 +230,7 @@ class Broker:
         now = self.clock()
         size = sum([len(draft.content) for draft in drafts])
         reservations, claims = dispatcher.reserve(len(drafts), size, now)
-        command = Publish(queue, drafts, now, size, claims, batch_key, digest, digests)
+        command = Publish(queue, drafts, now, claims, batch_key, digest, digests, size)
 
         def done(answer: Published | BrokerError) -> None:
             told(answer)

@@ -62,11 +62,11 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     queue: str
     drafts: Sequence[Draft]
     now: int
-    size: int = 0
     claims: Sequence[Claim] = ()
     batch_key: str | None = None
     digest: bytes = b""
     digests: Sequence[bytes] = ()
+    size: int = 0
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):

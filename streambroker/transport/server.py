@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -50,6 +52,37 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
 
+class _OneWrite:
+    """A transport that holds a response's head back until its body comes: one system call for both, not two."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """The head, then the body, which may be empty; an interim response goes out at once."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with responses in one write."""
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.cycle.transport is self.transport:  # not so where the request is an upgrade
+            self.cycle.transport = _OneWrite(self.transport)  # type: ignore[assignment]
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, whose signals are handled by the broker: it drains first."""
 
@@ -62,6 +95,7 @@ def configured(app: Any, heartbeat_ms: int, max_frame: int) -> Config:
     """How uvicorn serves the broker."""
     return Config(
         app,
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=max_frame,
         ws_ping_interval=heartbeat_ms / 1_000,

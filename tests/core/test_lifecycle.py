@@ -117,7 +117,7 @@ def test_the_table_holds_nothing_that_was_not_tried_above() -> None:
 
 
 def test_every_state_that_something_leads_to_has_a_way_on() -> None:
-    ways = defaultdict(set)
+    ways: dict[State, set[State | None]] = defaultdict(set)
     for (state, _), targets in TRANSITIONS.items():
         ways[state] |= targets - {state}
     assert all(ways[state] for state in State)

@@ -188,7 +188,7 @@ class Bench:
         return Claim(queue, limit, max_bytes, self.terms(holder, lease_ms), self.now)
 
     def publishing(self, drafts: Sequence[Draft], queue: str = "q", **options: Any) -> Publish:
-        return Publish(queue, drafts, self.now, sum(len(draft.content) for draft in drafts), **options)
+        return Publish(queue, drafts, self.now, size=sum(len(draft.content) for draft in drafts), **options)
 
     def settling(self, *items: Settlement) -> Settle:
         return Settle(items, self.now)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 import pytest
 
 from streambroker.core.lifecycle import Event, Fate, Settlement
-from streambroker.core.message import State, Verdict
-from streambroker.store.contract import Depth, Settled
+from streambroker.core.message import Message, State, Verdict
+from streambroker.store.contract import Acked, Delete, Depth, Settle, Settled
 from tests.store.subjects import START, Bench, ids, wish
 
 
@@ -306,3 +310,87 @@ async def test_a_release_makes_no_room_for_the_publishes_of_its_turn(bench: Benc
     _, published = await bench.turn(bench.settling(wish(held, Event.RELEASE)), bench.publishing([bench.draft()]))
     assert isinstance(published, Exception)  # publishes go first, and what is processing is never dropped
     assert await bench.states() == {held.id: State.READY}
+
+
+# -- acks of what is held ----------------------------------------------------------------------------------------------
+
+
+def acked(command: Settle, answer: Any) -> list[tuple[int, int | None]]:
+    """Ids and purge times of acks that were all granted, in whichever form they were answered."""
+    if isinstance(answer, Acked):
+        return [(item.id, answer.due_at) for item in command.items]
+    assert {(item.refusal, item.already, item.fate) for item in answer} == {(None, False, Fate.PROCESSED)}
+    return [(item.id, item.due_at) for item in answer]
+
+
+def acking(bench: Bench, messages: Sequence[Message], queue: str = "q") -> Settle:
+    return Settle([wish(message, Event.ACK) for message in messages], bench.now, queue=queue)
+
+
+async def test_acks_of_what_is_held_are_granted_together(bench: Bench) -> None:
+    await bench.publish(*bench.drafts(5))
+    held = await bench.take(2) + await bench.take(2)
+    bench.now += 30
+    command = acking(bench, held)
+    assert acked(command, await bench.apply(command)) == [(number, START + 3_601_000) for number in ids(held)]
+    stored = [await bench.stored(number) for number in ids(held)]
+    assert {(m.state, m.verdict, m.due_at, m.updated_at) for m in stored} == {
+        (State.PROCESSED, Verdict.ACKED, START + 3_601_000, START + 30)
+    }
+    assert [message.lease for message in stored] == [message.lease for message in held]
+    assert await bench.store.depth("q") == Depth(ready=1, processed=4)
+
+
+@pytest.mark.parametrize("queue", ["other", "unknown"])
+async def test_acks_that_name_another_queue_are_judged_by_their_tokens(bench: Bench, queue: str) -> None:
+    await bench.queue("other")
+    await bench.publish(bench.draft())
+    held = await bench.take()
+    (answer,) = await bench.apply(acking(bench, held, queue))
+    assert (answer.fate, answer.queue) == (Fate.PROCESSED, "q")
+
+
+async def test_where_one_is_held_no_longer_each_ack_is_judged_on_its_own(bench: Bench) -> None:
+    await bench.queue(dead_letter_queue="dead", max_attempts=1)
+    await bench.publish(*bench.drafts(6))
+    lost, late, done, gone, dead, held = messages = await bench.take(6, lease_ms=10)
+    await bench.ack(done)
+    await bench.apply(Delete(gone.id))
+    await bench.settle(lost, Event.RELEASE)
+    await bench.take_one()
+    await bench.settle(late, Event.RELEASE)
+    await bench.settle(dead, Event.LOSE)
+    answers = await bench.apply(acking(bench, messages))
+    assert [(answer.refusal, answer.already) for answer in answers] == [
+        ("lease_lost", False),
+        (None, False),
+        (None, True),
+        ("not_found", False),
+        (None, False),
+        (None, False),
+    ]
+    expected = {lost.id: State.LEASED} | dict.fromkeys([late.id, done.id, held.id], State.PROCESSED)
+    assert await bench.states() == expected
+    assert await bench.states("dead") == {dead.id: State.PROCESSED}
+
+
+async def test_one_message_acked_twice_in_one_command(bench: Bench) -> None:
+    await bench.publish(bench.draft())
+    (held,) = await bench.take()
+    first, second = await bench.apply(acking(bench, [held, held]))
+    assert (first.already, second.already) == (False, True)
+    assert await bench.store.depth("q") == Depth(processed=1)
+
+
+async def test_held_acks_of_several_commands_in_one_turn(bench: Bench) -> None:
+    await bench.publish(*bench.drafts(4))
+    one, two, three, four = await bench.take(4)
+    good, bad = acking(bench, [one, two]), acking(bench, [three, msgspec.structs.replace(four, lease="wrong")])
+    granted, judged = await bench.turn(good, bad)
+    assert [number for number, _ in acked(good, granted)] == [one.id, two.id]
+    assert [answer.refusal for answer in judged] == [None, "lease_lost"]
+
+
+async def test_acks_of_nothing(bench: Bench) -> None:
+    answer = await bench.apply(acking(bench, []))
+    assert answer == [] or isinstance(answer, Acked)

@@ -103,7 +103,7 @@ def bench() -> Bench:
 
 async def test_what_is_submitted_together_shares_a_commit(recorder: Recorder, bench: Bench) -> None:
     async with group_commit(recorder) as commits:
-        commands = [bench.publishing([bench.draft()]), bench.claim(), bench.publishing([bench.draft()])]
+        commands: list[Command] = [bench.publishing([bench.draft()]), bench.claim(), bench.publishing([bench.draft()])]
         answers = await asyncio.gather(*map(commits.submit, commands))
     assert recorder.turns == [commands]
     assert [len(answer.ids) for answer in (answers[0], answers[2])] == [1, 1]
@@ -220,6 +220,27 @@ async def test_who_was_cancelled_frees_the_room_it_took(
         commits.submit(bench.publishing([bench.draft()])).cancel()
         await commits.submit(bench.claim())
         await commits.submit(bench.publishing([bench.draft()]))
+
+
+async def test_who_posts_is_called_back_with_the_answer_or_the_refusal(recorder: Recorder, bench: Bench) -> None:
+    told: list[Any] = []
+    async with group_commit(recorder) as commits:
+        draft = bench.draft()
+        commits.post(bench.publishing([draft]), told.append)
+        commits.post(bench.publishing([draft], "unknown"), told.append)
+        assert told == []  # never before it is durable
+        await commits.submit(bench.claim())
+    assert told[0].ids == [draft.id]
+    assert isinstance(told[1], NotFound)
+
+
+async def test_a_callback_that_raises_keeps_nobody_from_the_answer(recorder: Recorder, bench: Bench) -> None:
+    def broken(_: Any) -> None:
+        raise ValueError("no")
+
+    async with group_commit(recorder) as commits:
+        commits.post(bench.claim(), broken)
+        assert await commits.submit(bench.claim()) == []
 
 
 # -- overload ----------------------------------------------------------------------------------------------------------
@@ -430,7 +451,7 @@ async def test_work_has_a_transaction_of_its_own(tmp_path: Path, bench: Bench) -
             return_exceptions=True,
         )
     assert statements.count("BEGIN IMMEDIATE") == 4
-    tables = {name for (name,) in answers[3]}  # type: ignore[union-attr]
+    tables = {name for (name,) in answers[3]}
     assert "done" in tables
     assert "half_done" not in tables
     assert isinstance(answers[2], ValueError)

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\[\]{}:\"]+")
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_BRACKET = re.compile(_STRING.pattern + rb"|[\[\]{}]", re.DOTALL)
 
 
 def member(text: bytes | str, *path: str | int) -> bytes:

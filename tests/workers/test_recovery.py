@@ -19,10 +19,10 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parent.parent.parent
 JOBS = 40
-CONSUMERS = ["ws_consumer", "longpoll_consumer"]
+CONSUMERS = [("ws_consumer",), ("longpoll_consumer", "--lease-ms", "3000")]
 
 
-def start(module: str, broker: BrokerProcess, *arguments: str) -> subprocess.Popen[str]:
+def start(broker: BrokerProcess, module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", f"workers.{module}", "--url", broker.url, "--queue", "jobs", *arguments],
         env={**os.environ, "BROKER_PASSWORD": PASSWORD},
@@ -34,9 +34,9 @@ def start(module: str, broker: BrokerProcess, *arguments: str) -> subprocess.Pop
 
 
 @contextmanager
-def worker(module: str, broker: BrokerProcess) -> Iterator[None]:
+def worker(broker: BrokerProcess, module: str, *arguments: str) -> Iterator[None]:
     """A worker that has to end well when it is told to."""
-    process = start(module, broker)
+    process = start(broker, module, *arguments)
     try:
         yield
     finally:
@@ -46,7 +46,7 @@ def worker(module: str, broker: BrokerProcess) -> Iterator[None]:
 
 
 def produce(broker: BrokerProcess, run: str) -> None:
-    process = start("producer", broker, "--count", str(JOBS), "--run", run, "--reply-to", "results")
+    process = start(broker, "producer", "--count", str(JOBS), "--run", run, "--reply-to", "results")
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
     assert f"published {JOBS} jobs to jobs" in output
@@ -69,9 +69,9 @@ def results(broker: BrokerProcess, count: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS)
-def test_a_worker_comes_back_after_the_broker_was_killed(tmp_path: Path, consumer: str) -> None:
-    with BrokerProcess(tmp_path / "data") as broker, worker(consumer, broker):
+@pytest.mark.parametrize("consumer", CONSUMERS, ids=lambda consumer: consumer[0])
+def test_a_worker_comes_back_after_the_broker_was_killed(tmp_path: Path, consumer: tuple[str, ...]) -> None:
+    with BrokerProcess(tmp_path / "data") as broker, worker(broker, *consumer):
         produce(broker, "first")
         before = results(broker, 1)
         broker.kill()
@@ -82,10 +82,10 @@ def test_a_worker_comes_back_after_the_broker_was_killed(tmp_path: Path, consume
         assert sorted(before + after, key=int) == [str(number) for number in range(JOBS)]
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS)
-def test_a_worker_with_a_wrong_password_says_so_and_ends(tmp_path: Path, consumer: str) -> None:
+@pytest.mark.parametrize("consumer", CONSUMERS, ids=lambda consumer: consumer[0])
+def test_a_worker_with_a_wrong_password_says_so_and_ends(tmp_path: Path, consumer: tuple[str, ...]) -> None:
     with BrokerProcess(tmp_path / "data", env={"STREAMBROKER_ADMIN_PASSWORD": "another password"}) as broker:
-        process = start(consumer, broker)
+        process = start(broker, *consumer)
         output, _ = process.communicate(timeout=30)
         assert process.returncode == 1
         assert "unauthenticated" in output
