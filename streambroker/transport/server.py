@@ -79,8 +79,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        if self.cycle.transport is self.transport:  # not so where the request is an upgrade
-            self.cycle.transport = _OneWrite(self.transport)  # type: ignore[assignment]
+        cycle: Any = self.cycle  # the last request's, or None, where this one is an upgrade
+        if cycle is not None and cycle.transport is self.transport:
+            cycle.transport = _OneWrite(self.transport)
 
 
 class Server(uvicorn.Server):
