@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from bench.figures import Outcome
-from bench.machine import describe, durability
+from bench.machine import describe, disk, durability
 from bench.plan import FULL, QUICK, Plan
 from bench.report import Run, judgement, write_json, write_markdown
 from bench.scenarios import SCENARIOS
@@ -36,6 +36,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=sorted(SCENARIOS), help="a scenario; may be repeated")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (5; quick 3)")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer rounds; proves nothing")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine, each time")
     parser.add_argument("--name", help="name of the files in bench/results (latest, or quick)")
     parser.add_argument("--json", type=Path, help="write the JSON there instead")
     return parser.parse_args(argv)
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     plan = QUICK if options.quick else FULL
+    plan = msgspec.structs.replace(plan, patience_seconds=options.patience)
     if options.rounds:
         plan = msgspec.structs.replace(plan, rounds=options.rounds)
     name = options.name or ("quick" if options.quick else "latest")
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         started_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         plan=plan,
         quick=options.quick,
-        facts=describe(REPOSITORY),
+        facts=describe(REPOSITORY) | {"disk": disk()},
         durability=durability(),
         outcomes=[],
     )

@@ -45,6 +45,8 @@ class Result(msgspec.Struct, kw_only=True):
     seconds: float
     server_cpu: float
     client_cpu: float
+    others_cpu: float
+    """CPU seconds of all else on the machine; what is not small there makes a round worthless."""
     figures: dict[str, float] = {}
 
     @property
@@ -58,6 +60,12 @@ class Result(msgspec.Struct, kw_only=True):
         return self.server_cpu * 1e6 / self.messages
 
 
+def machine_cpu() -> float:
+    """CPU seconds that all processors have been busy so far."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
 MakeClient = Callable[[], Client]
 Load = Callable[[Job, MakeClient], Coroutine[None, None, Result]]
 
@@ -69,6 +77,7 @@ class Meter:
         self._server = psutil.Process(job.server_pid)
         self._cpu = self._server_cpu()
         self._client = time.process_time()
+        self._machine = machine_cpu()
         self.start = time.perf_counter()
 
     def _server_cpu(self) -> float:

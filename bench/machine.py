@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from bench.servers import nats_server_binary
+from bench.floors import append_sync
+from bench.servers import nats_server_binary, scratch
 
 LIBRARIES = (
     "uvicorn",
@@ -73,6 +75,16 @@ def _first_line(argv: list[str], pattern: str) -> str:
         return "absent"
     match = re.search(pattern, done.stdout + done.stderr)
     return match.group(1) if match else "unknown"
+
+
+def disk() -> str:
+    """What one fsynced write costs here, as the run starts."""
+    directory = scratch()
+    try:
+        took = append_sync(directory, 200)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return f"4 KiB append + fdatasync: p50 {took['p50_ms']:.2f} ms, p99 {took['p99_ms']:.2f} ms"
 
 
 def durability() -> dict[str, str]:

@@ -9,6 +9,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of every scenario. Seconds are floats; ``*_messages`` and ``*_requests`` count per round and side."""
 
     rounds: int = 5
+    patience_seconds: float = 0.0
+    """How long to wait before each measurement for the machine to be quiet."""
     payload_bytes: int = 256
     """Size of one message's content on every side; for ours it is a JSON string of this size, quotes included."""
 

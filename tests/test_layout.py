@@ -50,6 +50,8 @@ IMPURE = {
 # Imported by name, and installed by an extra of something that is declared.
 COMES_WITH = {"uvloop": "uvicorn", "httptools": "uvicorn"}
 
+OURS = {"streambroker", "workers", "bench", "tests"}
+
 
 class Import(NamedTuple):
     """One module that another one imports, by their full names, and where."""
@@ -141,19 +143,16 @@ def test_workers_and_benchmarks_are_clients() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(("package", "extras"), [("streambroker", ()), ("workers", ("workers",))])
-def test_what_is_imported_is_declared(package: str, extras: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("package", "extras"), [("streambroker", []), ("workers", ["workers"]), ("tests", ["dev"])])
+def test_what_is_imported_is_declared(package: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [
-        *project["dependencies"],
-        *(line for extra in extras for line in project["optional-dependencies"][extra]),
-    ]
-    declared = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in requirements}
+    optional = [line for extra in extras for line in project["optional-dependencies"][extra]]
+    declared = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in [*project["dependencies"], *optional]}
     distributions = packages_distributions()
     wrong = []
     for found in imports(package):
         name = found.imported.split(".")[0]
-        if name in sys.stdlib_module_names or name in {"streambroker", package}:
+        if name in sys.stdlib_module_names or name in OURS:
             continue
         installed_as = {COMES_WITH.get(name, distribution.lower()) for distribution in distributions.get(name, [name])}
         if not installed_as & declared:

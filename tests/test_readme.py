@@ -17,7 +17,9 @@ import pytest
 from streambroker.config import Settings
 from tests.harness import PASSWORD, BrokerProcess
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 TESTED = re.compile(r"^<!-- tested -->\n```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 URL = "http://127.0.0.1:8000"
 PLACEHOLDER = "the password that the first start printed"
@@ -40,6 +42,12 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
         name: words[default] if default is None or isinstance(default, bool) else str(default)
         for name, default in fields.items()
     }
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "web/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    assert [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def drain(plan: Plan, progress: Progress) -> Outcome:
         """),
         goals=[goal for consumers in plan.drain_consumers for goal in _goals(consumers)],
     )
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"drain: round {number}/{plan.rounds}")
         for consumers in plan.drain_consumers:

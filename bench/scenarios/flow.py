@@ -28,7 +28,7 @@ def flow(plan: Plan, progress: Progress) -> Outcome:
         """),
         goals=[*_goals("single", one_by_one), *_goals("batch", in_batches)],
     )
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"flow: round {number}/{plan.rounds}")
         for key, batch, window in (("single", 1, single), ("batch", plan.batch_size, batches)):

@@ -39,7 +39,7 @@ def idle(plan: Plan, progress: Progress) -> Outcome:
             ),
         ],
     )
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, _ in rounds(plan.rounds, ("ours",)):
         progress(f"idle: round {number}/{plan.rounds}")
         taker.take("idle", "ours", partial(_measure, plan))

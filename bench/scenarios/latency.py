@@ -32,7 +32,7 @@ def latency(plan: Plan, progress: Progress) -> Outcome:
                  reference="latency.redis.server_cpu", better="lower"),
         ],
     )  # fmt: skip
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"latency: round {number}/{plan.rounds}")
         for side in sides:
@@ -55,4 +55,5 @@ def _measure(side: str, plan: Plan) -> Values:
         ("p90", "ms", result.figures["p90_ms"]),
         ("p99", "ms", result.figures["p99_ms"]),
         ("server_cpu", "ms/1,000", result.cpu_ms_per_thousand),
+        ("others_busy", "% of a core", result.others_cpu / result.seconds * 100),
     ]

@@ -29,7 +29,7 @@ def publish(plan: Plan, progress: Progress) -> Outcome:
         """),
         goals=[goal for window in plan.publish_windows for goal in _goals(window)],
     )
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, SIDES):
         progress(f"publish: round {number}/{plan.rounds}")
         for window in plan.publish_windows:

@@ -29,7 +29,7 @@ def rest(plan: Plan, progress: Progress) -> Outcome:
                  reference="rest.bare.rate", better="higher", least=0.5, aim=0.65),
         ],
     )  # fmt: skip
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, ("ours", "bare")):
         progress(f"rest: round {number}/{plan.rounds}")
         for side in sides:
@@ -68,7 +68,7 @@ def rest_single(plan: Plan, progress: Progress) -> Outcome:
                  reference="single.disk.p50", better="lower", least=3.0, aim=2.0),
         ],
     )  # fmt: skip
-    taker = Taker(outcome, progress)
+    taker = Taker(outcome, plan, progress)
     for number, sides in rounds(plan.rounds, ("ours", "disk", "bare")):
         progress(f"rest-single: round {number}/{plan.rounds}")
         for side in sides:

@@ -112,12 +112,16 @@ class Broker:
         """Whether there is a queue of that name."""
         return name in self._dispatchers
 
+    def check_queue(self, name: str) -> None:
+        """Raise `NotFound` where there is no queue of that name and none would be created."""
+        if name not in self._dispatchers and not self.auto_create_queues:
+            raise NotFound(f"there is no queue {name}; create it with POST /queues")
+
     async def ensure_queue(self, name: str) -> Queue:
         """The queue of that name, created with defaults where that is allowed. Raises `NotFound`."""
         if name in self._dispatchers:
             return self._dispatchers[name].queue
-        if not self.auto_create_queues:
-            raise NotFound(f"there is no queue {name}; create it with POST /queues")
+        self.check_queue(name)
         return await self._save(SaveQueue(name, QueueConfig(), False, self.clock()))
 
     async def create_queue(self, name: str, config: QueueConfig) -> tuple[Queue, bool]:
@@ -342,11 +346,13 @@ class Broker:
 
     async def _park(self, poll: Poll, dispatchers: Sequence[Dispatcher], wait_ms: int) -> None:
         self._polls.add(poll)
+        poll.lines = dispatchers
         try:
             for dispatcher in dispatchers:
                 dispatcher.add(poll)
             await asyncio.wait([poll.arrived], timeout=wait_ms / 1_000)
         finally:
+            poll.lines = ()
             self._polls.discard(poll)
             for dispatcher in dispatchers:
                 dispatcher.remove(poll)

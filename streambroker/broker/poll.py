@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 from streambroker.core.lifecycle import LeaseTerms
 from streambroker.core.message import Message
@@ -11,10 +13,18 @@ MAX_BYTES = 8 * 1024 * 1024
 """About how much content one answer carries; one message always fits."""
 
 
+class Line(Protocol):
+    """A queue's line of hungry consumers: its dispatcher."""
+
+    def feed(self, consumer: Poll) -> None:
+        """The consumer may have room again."""
+        ...
+
+
 class Poll:
     """Waits for up to `limit` messages of one or more queues; the first that come end the wait.
 
-    `close()` when the client has left: what is claimed after that goes back unseen.
+    `lines` are the dispatchers in whose lines it stands while it waits. `close()` when the client has left: what is claimed after that goes back unseen.
     """
 
     def __init__(self, holder: str, limit: int, lease_ms: int | None) -> None:
@@ -22,6 +32,7 @@ class Poll:
         self._limit = limit
         self._lease_ms = lease_ms
         self._reserved = False
+        self.lines: Sequence[Line] = ()
         self.arrived: asyncio.Future[list[Message]] = asyncio.get_running_loop().create_future()
 
     def wants(self) -> tuple[int, int]:
@@ -40,6 +51,9 @@ class Poll:
         """See `dispatcher.Consumer`."""
         self._reserved = False
         if not messages:
+            # While one queue was asked it stood in no other queue's line.
+            for line in self.lines:
+                line.feed(self)
             return []
         if self.arrived.done():
             return messages

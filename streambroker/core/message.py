@@ -49,7 +49,7 @@ class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
 
     content_type: str | None = None
     binary: bool = False
-    headers: msgspec.Raw | None = None
+    headers: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     dedup_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None

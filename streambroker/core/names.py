@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-QUEUE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+# `(?!\n)`: "$" alone lets a trailing newline through, and "\Z" is not known to JSON Schema's regular expressions.
+QUEUE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)"
 QueueName = Annotated[str, msgspec.Meta(pattern=QUEUE_NAME, description="Name of a queue.")]
 _queue_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
 _message_id = re.compile(r"[0-7][0-9a-f]{15}").fullmatch

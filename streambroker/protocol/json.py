@@ -54,7 +54,7 @@ class JsonDecoder(Generic[T]):
         try:
             value: T = self._decode(text)
         except msgspec.ValidationError as error:
-            raise _not_fitting(str(error)) from None
+            raise _not_fitting(text, str(error)) from None
         except msgspec.DecodeError as error:
             value = self._with_lone_surrogates(text, error)
         except RecursionError:
@@ -78,10 +78,11 @@ class JsonDecoder(Generic[T]):
         def hide(found: re.Match[str]) -> str:
             return f"{marker}{found['lone']};" if found["lone"] else found[0]
 
+        hidden = _ESCAPE.sub(hide, body)
         try:
-            value: T = self._decode(_ESCAPE.sub(hide, body))
+            value: T = self._decode(hidden)
         except msgspec.ValidationError as other:
-            raise _not_fitting(str(other)) from None
+            raise _not_fitting(hidden, str(other)) from None
         except msgspec.DecodeError as other:
             raise Malformed(f"the body is not JSON: {other}") from None
         except RecursionError:
@@ -91,22 +92,25 @@ class JsonDecoder(Generic[T]):
 
 
 def _put_back(value: Any, marker: re.Pattern[str], pointer: str) -> None:
-    """Restore hidden surrogates in the `content` members; anywhere else they are refused."""
+    """Restore hidden surrogates in raw members, which are content; in headers and anything decoded they are refused."""
+    members: list[tuple[Any, Any]] = []
     if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            member = getattr(value, name)
-            if name == "content" and isinstance(member, msgspec.Raw):
-                restored = marker.sub(r"\\\1", bytes(member).decode()).encode()
-                msgspec.structs.force_setattr(value, name, msgspec.Raw(restored))
+        members = [(name, getattr(value, name)) for name in value.__struct_fields__]
+    elif isinstance(value, list):
+        members = list(enumerate(value))
+    for name, member in members:
+        if isinstance(member, msgspec.Raw) and name != "headers":
+            restored = msgspec.Raw(marker.sub(r"\\\1", bytes(member).decode()).encode())
+            if isinstance(value, list):
+                value[name] = restored
             else:
-                _put_back(member, marker, f"{pointer}/{name}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _put_back(item, marker, f"{pointer}/{index}")
-    elif isinstance(value, str | msgspec.Raw):
-        text = value if isinstance(value, str) else bytes(value).decode()
-        if marker.search(text):
-            raise invalid(pointer, "holds half of a surrogate pair; only content may")
+                msgspec.structs.force_setattr(value, name, restored)
+        else:
+            _put_back(member, marker, f"{pointer}/{name}")
+    if isinstance(value, str | msgspec.Raw) and marker.search(
+        value if isinstance(value, str) else bytes(value).decode()
+    ):
+        raise invalid(pointer, "holds half of a surrogate pair; only content may")
 
 
 def check_depth(content: bytes, pointer: str = "") -> None:
@@ -140,8 +144,15 @@ def too_deep(pointer: str = "") -> Invalid:
     return invalid(pointer, f"JSON nests deeper than {MAX_DEPTH:,} levels")
 
 
-def _not_fitting(text: str) -> BrokerError:
-    """msgspec's "Expected `int`, got `str` - at `$.a[0]`" as our error."""
+def _not_fitting(body: bytes | str, text: str) -> BrokerError:
+    """msgspec's "Expected `int`, got `str` - at `$.a[0]`" as our error; it stops there, so the rest may not be JSON."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        if not _MAYBE_LONE.search(body if isinstance(body, str) else body.decode()):
+            return Malformed(f"the body is not JSON: {error}")
+    except RecursionError:
+        return too_deep()
     pointer = ""
     if at := _AT.search(text):
         text = text[: at.start()]

@@ -35,7 +35,7 @@ class DraftIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: Raw | UnsetType = UNSET
     content_base64: str | UnsetType = UNSET
     content_type: Label | None = None
-    headers: Raw | None = None
+    headers: Raw | UnsetType = UNSET
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
     delay_ms: Milliseconds | None = None
     available_at: Time | None = None
@@ -108,18 +108,19 @@ def _content(given: DraftIn, binary: bool, at: str) -> bytes:
 
 def _attributes(given: DraftIn, binary: bool, trace: str | None, at: str) -> bytes | None:
     trace = given.traceparent or trace
+    headers = UNSET if isinstance(given.headers, Raw) and bytes(given.headers) == b"null" else given.headers
     if (
-        given.headers is None and given.dedup_id is None and given.correlation_id is None and given.reply_to is None
+        headers is UNSET and given.dedup_id is None and given.correlation_id is None and given.reply_to is None
         and given.content_type is None and trace is None and not binary
     ):  # fmt: skip
         return None
-    if given.headers is not None:
-        _check_headers(given.headers, at)
+    if isinstance(headers, Raw):
+        _check_headers(headers, at)
     return encode(
         Attributes(
             given.content_type,
             binary,
-            given.headers,
+            headers,
             given.dedup_id,
             given.correlation_id,
             given.reply_to,
@@ -129,11 +130,8 @@ def _attributes(given: DraftIn, binary: bool, trace: str | None, at: str) -> byt
 
 
 def _check_headers(headers: Raw, at: str) -> None:
-    raw = bytes(headers)
-    if raw == b"null":
-        return
     try:
-        found = _headers(raw)
+        found = _headers(bytes(headers))
     except Invalid as error:
         where = error.errors[0].pointer if error.errors else ""
         raise invalid(
@@ -204,7 +202,7 @@ def shown(message: Message, config: QueueConfig, delivered: bool = False) -> byt
         STATUS_OF[message.state].value,
         _NULL if attributes.binary else Raw(message.content),
         attributes.content_type or "application/json",
-        attributes.headers or None,
+        None if attributes.headers is UNSET else attributes.headers,
         message.priority,
         message.attempt,
         config.max_attempts if message.max_attempts is None else message.max_attempts,

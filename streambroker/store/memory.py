@@ -235,7 +235,7 @@ class MemoryEngine:
         if message is None or message.queue not in self._queues:
             return Settled(asked.id, "not_found")
         before = _standing(message)
-        config, dlq = self._policies(message.queue, now)
+        config, dlq = self._policies(message.queue)
         ruling = lifecycle.settle(before, asked, config, dlq, now)
         if ruling.standing is not None:
             self._write(ruling.standing)
@@ -251,7 +251,7 @@ class MemoryEngine:
             if message.due_at is None or message.due_at > command.now:
                 break
             before = _standing(message)
-            after, fate = lifecycle.overdue(before, *self._policies(message.queue, command.now), command.now)
+            after, fate = lifecycle.overdue(before, *self._policies(message.queue), command.now)
             if fate is Fate.GONE:
                 del self._messages[message.id]
             else:
@@ -351,14 +351,12 @@ class MemoryEngine:
             raise NotFound(f"there is no queue {name}")
         return self._queues[name]
 
-    def _policies(self, name: str, now: int) -> tuple[QueueConfig, QueueConfig | None]:
+    def _policies(self, name: str) -> tuple[QueueConfig, QueueConfig | None]:
         config = self._queues[name].config
-        dlq = config.dead_letter_queue
-        if dlq is None:
+        if config.dead_letter_queue is None:
             return config, None
-        if dlq not in self._queues:  # dropped since: made again, for no message is ever dropped silently
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now))
-        return config, self._queues[dlq].config
+        dlq = self._queues.get(config.dead_letter_queue)
+        return config, dlq.config if dlq else QueueConfig()  # dropped since: `_write` makes it again
 
     def _in(self, queue: str, *states: State) -> list[Message]:
         if queue not in self._queues:
@@ -366,6 +364,8 @@ class MemoryEngine:
         return [m for m in self._messages.values() if m.queue == queue and m.state in states]
 
     def _write(self, after: Standing) -> None:
+        if after.queue not in self._queues:  # no message is ever dropped silently
+            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at))
         message = self._messages[after.id]
         for field in _STANDING:
             setattr(message, field, getattr(after, field))

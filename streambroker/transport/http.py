@@ -34,10 +34,12 @@ from streambroker.protocol.json import JsonDecoder, encode
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
 MAX_BODY = 1024 * 1024
 _SECRET_PARAMETERS = re.compile(rb"(?:^|&)(?:token|access_token|api_key)=")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}").fullmatch
 _JSON_TYPES = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE).fullmatch
 
 
@@ -108,8 +110,12 @@ class Call:
                 raise invalid("", "a query parameter is given twice")
         return self._query
 
-    def options(self, type_: type[T]) -> T:
+    def options(self, type_: type[Q]) -> Q:
         """The query as a struct: unknown or wrong parameters are refused. Raises `Invalid`."""
+        numbers = (field.encode_name for field in msgspec.structs.fields(type_) if "int" in str(field.type))
+        for name in numbers:
+            if not _WHOLE_NUMBER(self.query.get(name, "0")):
+                raise invalid(f"/{name}", "Expected `int`")
         try:
             return msgspec.convert(self.query, type_, strict=False)
         except msgspec.ValidationError as error:

@@ -151,7 +151,7 @@ class Rest:
 
     async def publish(self, call: Call) -> Reply:
         """Publish one message: JSON, or raw bytes with its options as headers."""
-        name = call.queue(Action.PUBLISH)
+        name = self._door_of(call, Action.PUBLISH)
         body = await call.body(self._limits.max_message_bytes + _ENVELOPE_BYTES)
         if call.is_json():
             if not body:
@@ -187,7 +187,7 @@ class Rest:
 
     async def publish_batch(self, call: Call) -> Reply:
         """Publish up to 1,000 messages, all or none."""
-        name = call.queue(Action.PUBLISH)
+        name = self._door_of(call, Action.PUBLISH)
         given = await call.json(_batch, _BATCH_BYTES)
         queue = await self._broker.ensure_queue(name)
         now, trace = self._broker.clock(), _trace(call)
@@ -211,14 +211,14 @@ class Rest:
 
     async def consume_one(self, call: Call) -> Reply:
         """Take one message, or null."""
-        name = call.queue(Action.CONSUME)
+        name = self._door_of(call, Action.CONSUME)
         asked = call.options(schemas.ConsumeQuery)
         messages = await self._consume(call, [name], 1, asked.wait_ms, asked.lease_ms)
         return Reply(200, messages[0] if messages else b"null")
 
     async def consume(self, call: Call) -> Reply:
         """Take up to `max` messages."""
-        name = call.queue(Action.CONSUME)
+        name = self._door_of(call, Action.CONSUME)
         asked = await call.optional_json(_consume, schemas.ConsumeIn())
         return _messages(await self._consume(call, [name], asked.max, asked.wait_ms, asked.lease_ms))
 
@@ -230,6 +230,12 @@ class Rest:
         for name in names:
             require(call.user, Action.CONSUME, name)
         return _messages(await self._consume(call, names, asked.max, asked.wait_ms, asked.lease_ms))
+
+    def _door_of(self, call: Call, action: Action) -> str:
+        """The queue that the path names; it exists, or comes into being. Raises as `Call.queue`."""
+        name = call.queue(action)
+        self._broker.check_queue(name)
+        return name
 
     async def _consume(
         self, call: Call, names: Sequence[str], limit: int, wait_ms: int, lease_ms: int | None

@@ -64,7 +64,7 @@ class _Named(msgspec.Struct):
     id: frames.FrameId = None
 
 
-_named = msgspec.json.Decoder(_Named).decode
+_named = JsonDecoder[_Named](_Named)
 
 
 class Close(Exception):
@@ -247,12 +247,7 @@ class Connection:
             raise Close(4408, "no hello came within 5 s") from None
         if event["type"] == "websocket.disconnect":
             return event
-        try:
-            first = _one(_text(event))
-        except Malformed as error:
-            raise Close(4400, error.detail) from None
-        except Invalid:
-            first = None
+        first, rest = _first_of(_text(event))
         if not isinstance(first, frames.Hello) or first.token is None:
             raise Close(4401, "the first frame must be a hello with a token")
         try:
@@ -260,6 +255,7 @@ class Connection:
         except Unauthenticated as error:
             raise Close(4401, error.detail) from None
         self._welcome(first.id)
+        await self._take_apart(rest)
         return None
 
     def _welcome(self, frame_id: frames.FrameId) -> None:
@@ -308,7 +304,8 @@ class Connection:
         except Malformed as error:
             raise Close(4400, error.detail[:100]) from None
         except Invalid:
-            await self._take_apart(text)
+            # Some frame does not fit: answer each on its own.
+            await self._take_apart(_parts_of(text))
             return
         if type(given) is list:
             for frame in given:
@@ -316,15 +313,7 @@ class Connection:
         else:
             await self._act(given)
 
-    async def _take_apart(self, text: str) -> None:
-        """Some frame does not fit: answer each on its own. Raises `Close` where they are no objects."""
-        try:
-            parts = [bytes(part) for part in _parts(text)] if text.lstrip()[:1] == "[" else [text.strip().encode()]
-        except BrokerError as error:
-            self._refuse(None, error)
-            return
-        if any(part[:1] != b"{" for part in parts):
-            raise Close(4400, "a frame is a JSON object, or an array of them")
+    async def _take_apart(self, parts: Sequence[bytes]) -> None:
         for part in parts:
             try:
                 frame = _one(part)
@@ -648,10 +637,32 @@ def _text(event: Any) -> str:
     return decoded
 
 
+def _parts_of(text: str) -> list[bytes]:
+    """The frames of a message, each as text still. Raises `Close` where they are no objects."""
+    try:
+        parts = [bytes(part) for part in _parts(text)] if text.lstrip()[:1] == "[" else [text.strip().encode()]
+    except BrokerError as error:
+        raise Close(4400, error.detail[:100]) from None
+    if any(part[:1] != b"{" for part in parts):
+        raise Close(4400, "a frame is a JSON object, or an array of them")
+    return parts
+
+
+def _first_of(text: str) -> tuple[frames.ClientFrame | None, list[bytes]]:
+    """The first frame of the first message (None where it does not fit), and the rest. Raises `Close`."""
+    first, *rest = _parts_of(text) or [b"{}"]
+    try:
+        return _one(first), rest
+    except Malformed as error:
+        raise Close(4400, error.detail[:100]) from None
+    except Invalid:
+        return None, rest
+
+
 def _id_of(part: bytes) -> frames.FrameId:
     try:
         return _named(part).id
-    except (msgspec.MsgspecError, RecursionError):
+    except BrokerError:
         return None
 
 

@@ -209,6 +209,15 @@ async def test_a_dead_letter_queue_that_was_dropped_is_made_again(bench: Bench, 
     assert [queue.created_at for queue in await bench.store.queues() if queue.name == "dead"] == [bench.now]
 
 
+async def test_a_dead_letter_queue_that_was_dropped_is_not_made_again_for_an_ack(bench: Bench) -> None:
+    await bench.queue(dead_letter_queue="dead")
+    await bench.publish(*bench.drafts(2))
+    await bench.apply(DropQueue("dead"))
+    await bench.ack(await bench.take_one())
+    await bench.settle(await bench.take_one(), Event.REQUEUE)
+    assert [queue.name for queue in await bench.store.queues()] == ["q"]
+
+
 async def test_dead_letters_go_on_to_the_next_dead_letter_queue(bench: Bench) -> None:
     await bench.queue("dead", dead_letter_queue="buried")
     await bench.queue(dead_letter_queue="dead")

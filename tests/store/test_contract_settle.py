@@ -384,7 +384,7 @@ async def test_one_message_acked_twice_in_one_command(bench: Bench) -> None:
 
 async def test_held_acks_of_several_commands_in_one_turn(bench: Bench) -> None:
     await bench.publish(*bench.drafts(4))
-    one, two, three, four = await bench.take(4)
+    one, two, three, four = [await bench.take_one() for _ in range(4)]
     good, bad = acking(bench, [one, two]), acking(bench, [three, msgspec.structs.replace(four, lease="wrong")])
     granted, judged = await bench.turn(good, bad)
     assert [number for number, _ in acked(good, granted)] == [one.id, two.id]

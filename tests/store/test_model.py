@@ -306,11 +306,11 @@ class Pair:
             QUEUES[wish.queue],
             made,
             self.now,
-            sum(len(draft.content) for draft in made),
-            [self._claim(wish.queue, limit, 10_000, session) for limit, session in wish.wants],
-            f"batch-{wish.batch}" if wish.batch else None,
-            b"%d" % len(made),
-            [draft.content[:1] for draft in made if draft.dedup_id],
+            claims=[self._claim(wish.queue, limit, 10_000, session) for limit, session in wish.wants],
+            batch_key=f"batch-{wish.batch}" if wish.batch else None,
+            digest=b"%d" % len(made),
+            digests=[draft.content[:1] for draft in made if draft.dedup_id],
+            size=sum(len(draft.content) for draft in made),
         )
 
     def _draft(self, priority: int, available: int, life: int, dedup: int) -> Draft:

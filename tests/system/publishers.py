@@ -15,6 +15,9 @@ from tests.system.history import Item, Outcome, Publish, now
 from tests.system.stage import LIMITED, ORDERED, WORK, Stage, draft_of
 from tests.system.wire import Cut, Refused, Rest, Socket
 
+RETRY_FOR = 60
+"""Seconds after which a publish that is always answered with a 5xx is an error of the test and no longer bad luck."""
+
 
 @dataclass(slots=True)
 class Publisher:
@@ -48,6 +51,7 @@ class Publisher:
         )
 
     async def _publish_until_known(self, items: tuple[Item, ...]) -> None:
+        deadline = now() + RETRY_FOR
         while True:
             invoked = now()
             try:
@@ -56,7 +60,7 @@ class Publisher:
                 return
             except Refused as refusal:
                 self._record(items, invoked, Outcome.FAIL if refusal.certain else Outcome.INFO)
-                if refusal.certain:
+                if refusal.certain or now() > deadline:
                     raise
             except Cut:
                 self._record(items, invoked, Outcome.INFO)

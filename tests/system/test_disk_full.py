@@ -12,7 +12,8 @@ from tests.system.disk import Disk, loop_devices_possible, why_impossible
 from tests.system.wire import Refused, Rest, eventually, ids, rest
 from tests.system.workload import damage
 
-pytestmark = pytest.mark.needs_root
+# By signal: a time-out by thread would end the process without unmounting anything.
+pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(120, method="signal")]
 
 SIZE = 96 << 20
 CONTENT = "x" * 200_000

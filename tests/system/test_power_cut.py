@@ -15,13 +15,15 @@ from tests.system.checker import Property
 from tests.system.conftest import missing
 from tests.system.disk import Disk, Kind, loop_devices_possible, why_impossible
 from tests.system.history import Crash, History, now
+from tests.system.wire import eventually
 from tests.system.workload import Interrupt, survive
 
 CUTS = int(os.environ.get("STREAMBROKER_TEST_CUTS", "5"))
 TWIN_CUTS = 2
 LIMIT = 300 + 20 * CUTS
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(LIMIT)]
+# By signal: a time-out by thread would end the process without unmounting anything.
+pytestmark = [pytest.mark.needs_root, pytest.mark.timeout(LIMIT, method="signal")]
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -43,8 +45,7 @@ def cutting(disk: Disk) -> Interrupt:
         assert broker.process is not None
         history.crashes.append(Crash(now()))
         broker.process.send_signal(signal.SIGSTOP)
-        while not frozen(broker.pid):
-            await asyncio.sleep(0)
+        await eventually(lambda: asyncio.to_thread(frozen, broker.pid))
         disk.cut_power()
         await asyncio.to_thread(broker.kill)
         history.crashes.append(Crash(now()))

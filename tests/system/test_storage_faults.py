@@ -28,8 +28,9 @@ SOON = 30.0
 def under_strace(strace: str, data_dir: Path, injection: str) -> BrokerProcess:
     """A broker with a fault injected into its system calls; the tracer is its child, so pid and status are its own."""
     calls = injection.split(":", 1)[0]
-    tracer = (strace, "-D", "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={injection}")
-    return BrokerProcess(data_dir, command=(*tracer, sys.executable, "-m", "streambroker", "serve"))
+    tracer = (strace, "-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null")
+    inject = ("-e", f"trace={calls}", "-e", f"inject={injection}")
+    return BrokerProcess(data_dir, command=(*tracer, *inject, sys.executable, "-m", "streambroker", "serve"))
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +44,18 @@ def used_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-async def play(broker: BrokerProcess, script: Script, rounds: int) -> None:
-    """Play the script until the broker is dead, killing it at the end if it is not."""
+async def play(broker: BrokerProcess, script: Script, rounds: int) -> bool:
+    """Play the script until the broker stops answering or the script ends; whether the broker did."""
+    stopped = True
     try:
         await asyncio.to_thread(broker.start)
         async with rest(broker, timeout=20) as client:
-            await script.run(client, rounds)
+            stopped = not await script.run(client, rounds)
     except (RuntimeError, httpx.HTTPError):
         pass  # it died while it started, or at the login
     assert broker.process is not None
     script.history.crashes.append(Crash(now()))
+    return stopped
 
 
 async def survived(data_dir: Path, script: Script) -> str:
@@ -72,7 +75,7 @@ async def test_death_at_the_nth_write_loses_nothing(
     data_dir = Path(shutil.copytree(used_directory, tmp_path / "data"))
     script = Script()
     broker = under_strace(strace, data_dir, f"pwrite64:signal=KILL:when={nth}")
-    await play(broker, script, ROUNDS)
+    assert await play(broker, script, ROUNDS), "it was never called so often"
     broker.kill()
     assert await survived(data_dir, script) == ""
 
@@ -82,7 +85,7 @@ async def test_death_at_the_nth_sync_loses_nothing(strace: str, tmp_path: Path, 
     data_dir = Path(shutil.copytree(used_directory, tmp_path / "data"))
     script = Script()
     broker = under_strace(strace, data_dir, f"fdatasync,fsync:signal=KILL:when={nth}")
-    await play(broker, script, ROUNDS)
+    assert await play(broker, script, ROUNDS), "it was never called so often"
     broker.kill()
     assert await survived(data_dir, script) == ""
 

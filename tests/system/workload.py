@@ -67,7 +67,7 @@ class Workload:
                 interrupted += 1
                 await self._start()
             self.stage.stop_publishing()
-            await asyncio.wait(publishers)
+            await asyncio.gather(*publishers)
             self.stage.draining = True
             clients.create_task(PollConsumer(self.stage, "poll-dead", queues=(DEAD,), most=100).run())
             await self._drained()

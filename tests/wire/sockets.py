@@ -52,7 +52,9 @@ class Socket:
         """Send one op with a fresh id and return the frame that answers it (``ok``, ``error``, …)."""
         id_ = next(self._ids)
         self.send({"op": op, "id": id_, **fields})
-        return self.answer(id_)
+        frame = self.take(lambda f: f.get("id") == id_ or (f["op"] == "error" and f.get("id") is None))
+        assert frame.get("id") == id_, f"an error that does not say which op it is about: {frame}"
+        return frame
 
     def ok(self, op: str, **fields: Any) -> Frame:
         reply = self.call(op, **fields)

@@ -368,21 +368,19 @@ class SqliteEngine:
         self._unsaved += _ROW_BYTES * (len(acked) + len(changed))
 
     def _rule(self, before: Standing, item: Settlement, now: int) -> Ruling:
-        config, dlq = self._policies(before.queue, now)
+        config, dlq = self._policies(before.queue)
         return lifecycle.settle(before, item, config, dlq, now)
 
     def _standings(self, ids: Any) -> dict[int, Standing]:
         found = self._db.execute(sql.SELECT_STANDING, (sql.given(ids),)).fetchall()
         return {row[0]: sql.standing(row, self._names) for row in found if row[1] in self._names}
 
-    def _policies(self, name: str, now: int) -> tuple[QueueConfig, QueueConfig | None]:
+    def _policies(self, name: str) -> tuple[QueueConfig, QueueConfig | None]:
         config = self.by_name[name].config
-        dlq = config.dead_letter_queue
-        if dlq is None:
+        if config.dead_letter_queue is None:
             return config, None
-        if dlq not in self.by_name:  # dropped since: made again, for no message is ever dropped silently
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now))
-        return config, self.by_name[dlq].config
+        dlq = self.by_name.get(config.dead_letter_queue)
+        return config, dlq.config if dlq else QueueConfig()  # dropped since: `_moved` makes it again
 
     def _write(self, standings: Any) -> None:
         rows = [
@@ -406,7 +404,7 @@ class SqliteEngine:
             if not before.queue:  # of a dropped queue
                 gone.append(before.id)
                 continue
-            after, fate = lifecycle.overdue(before, *self._policies(before.queue, command.now), command.now)
+            after, fate = lifecycle.overdue(before, *self._policies(before.queue), command.now)
             items.append(settled(before, Ruling(None, after, fate)))
             if fate is Fate.GONE:
                 gone.append(before.id)
@@ -517,6 +515,8 @@ class SqliteEngine:
     def _moved(self, before: Standing, after: Standing) -> None:
         if before.state is after.state and before.queue == after.queue:
             return
+        if after.queue not in self.by_name:  # no message is ever dropped silently
+            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at))
         self.count(self.by_name[before.queue], before.state, -1)
         self.count(self.by_name[after.queue], after.state, 1)
 
