@@ -18,7 +18,7 @@ APT_COMMANDS := strace mkfs.ext4 mkfs.xfs
 .PHONY: help run demo test check soak bench format lock build clean apt
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start the broker, with its data in ./data (ARGS='--port 9000')
 	@exec $(BIN)/python -m streambroker serve $(ARGS)

@@ -92,7 +92,15 @@ class Meter:
         seconds = time.perf_counter() - self.start
         client = time.process_time() - self._client
         server = self._server_cpu() - self._cpu
-        return Result(messages=messages, seconds=seconds, server_cpu=server, client_cpu=client, figures=figures or {})
+        others = max(machine_cpu() - self._machine - server - client, 0.0)
+        return Result(
+            messages=messages,
+            seconds=seconds,
+            server_cpu=server,
+            client_cpu=client,
+            others_cpu=others,
+            figures=figures or {},
+        )
 
 
 def content(size: int, stamp: int = 0) -> bytes:

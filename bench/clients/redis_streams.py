@@ -108,7 +108,7 @@ class RedisPyClient(RedisClient):
         self._redis.response_callbacks.clear()
 
     async def _command(self, *parts: Part) -> Any:
-        return await self._redis.execute_command(*parts)  # type: ignore[no-untyped-call]
+        return await self._redis.execute_command(*parts)
 
     _read = _command
 
@@ -172,7 +172,7 @@ class _Pipe(asyncio.Protocol):
         assert self._transport is not None
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, len(commands)))
-        pack: Callable[[tuple[Part, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+        pack: Callable[[tuple[Part, ...]], bytes] = hiredis.pack_command
         self._transport.write(b"".join([pack(command) for command in commands]))
         return future
 

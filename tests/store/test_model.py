@@ -337,6 +337,8 @@ class Pair:
         if found[0] is None:
             return Settle([], self.now)
         queue = found[0].queue
+        newest = {message.id: message for message in self._delivered}  # a consumer acks by the token it got last
+        found = list({message.id: newest[message.id] for message in found}.values())
         items = [Settlement(message.id, Event.ACK, message.lease) for message in found if message.queue == queue]
         return Settle(items, self.now, queue=queue)
 

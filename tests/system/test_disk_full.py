@@ -33,7 +33,8 @@ async def refused_as_full(client: Rest, queue: str, confirmed: list[str]) -> boo
 async def test_a_full_disk_refuses_publishes_takes_acks_and_heals(tmp_path: Path) -> None:
     if reason := why_impossible("ext4"):
         missing(reason, possible_here=loop_devices_possible())
-    with Disk(tmp_path, "ext4", SIZE) as disk, BrokerProcess(disk.path / "data") as broker:
+    no_wait = {"STREAMBROKER_DRAIN_TIMEOUT_MS": "0"}
+    with Disk(tmp_path, "ext4", SIZE) as disk, BrokerProcess(disk.path / "data", env=no_wait) as broker:
         async with rest(broker) as client:
             await client.post("/queues", {"name": "work", "retention_ms": 1})
             confirmed: list[str] = []

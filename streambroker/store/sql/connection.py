@@ -18,7 +18,8 @@ from streambroker.core.errors import DataDamaged, DataDirUnusable
 
 DATABASE = "streambroker.db"
 _LOCK = "streambroker.lock"
-_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "foreign_keys": 0}
+# `auto_vacuum` comes first: it is fixed with the first table. Incremental: the file can give room back to a full disk.
+_SETTINGS = {"auto_vacuum": 2, "journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "foreign_keys": 0}
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CACHE_KIB = 32 * 1024
 

@@ -41,6 +41,7 @@ from streambroker.store.contract import (
 from streambroker.store.sharing import Shares, by_queue
 from streambroker.store.sql import statements as sql
 from streambroker.store.sql.inserting import Inserts
+from streambroker.store.sql.room import Room
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,6 +57,8 @@ _FATAL = (
     sqlite3.SQLITE_CANTOPEN,
 )
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_VACUUM_PAGES = 128
+_FULL_CHUNK = 16
 _ROW_BYTES = 1_000
 """About what one change of a row adds to the write-ahead log beside its content."""
 
@@ -75,8 +78,9 @@ class QueueRow(msgspec.Struct):
 class SqliteEngine:
     """See the module; opened by `store.sql.sqlite`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: int, room: Room | None = None) -> None:
         self._db = connection
+        self._room = room
         self.by_name: dict[str, QueueRow] = {}
         self._by_id: dict[int, QueueRow] = {}
         self._names: dict[int, str] = {}
@@ -128,6 +132,8 @@ class SqliteEngine:
         try:
             return self._transaction(lambda: self._apply(commands), all(map(self._is_relaxed, commands)))
         except sqlite3.Error as error:
+            if _code(error) == _FULL and self._make_room():
+                return self.turn(commands)
             if len(commands) == 1:
                 return [_refusal(error)]
         except StorageFailed:
@@ -172,16 +178,35 @@ class SqliteEngine:
             self._load()
 
     def tidy(self) -> None:
-        """Between turns: move the write-ahead log into the file when enough has gathered."""
-        if self._unsaved < _CHECKPOINT_BYTES:
-            return
+        """Between turns: move the write-ahead log into the file when enough has gathered, and look for room."""
+        full = self._room is not None and self._room.full
+        if full or self._unsaved >= (_CHECKPOINT_BYTES if self._room is None else self._room.log_bytes):
+            self._checkpoint(full)
+        if self._room is not None:
+            self._room.look()
+
+    def _checkpoint(self, full: bool) -> None:
         try:
+            if full:  # what was deleted is room in the file; give it back to the disk
+                # A script, for `execute` stops after the first step of a statement without columns: one page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
             if _code(error) in _FATAL:
                 raise StorageFailed(f"the checkpoint failed: {error} ({error.sqlite_errorname})") from error
-            log.warning("the checkpoint has to wait: %s", error)
+            log.log(logging.DEBUG if full else logging.WARNING, "the checkpoint has to wait: %s", error)
         self._unsaved = 0
+
+    def _chunk(self, limit: int) -> int:
+        """How many messages to delete in one transaction: on a full disk its log has to be short."""
+        return min(limit, _FULL_CHUNK) if self._room is not None and self._room.full else limit
+
+    def _make_room(self) -> bool:
+        """The disk is full: give up the ballast. False where that was done already."""
+        if self._room is None or self._room.full:
+            return False
+        self._room.give_up()
+        return True
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -224,8 +249,9 @@ class SqliteEngine:
                     rest.append(index)
         if publishes:
             inserts = Inserts(self._db, self)
+            full = self._room is not None and self._room.full
             for index in publishes:
-                answers[index] = self._or_error(inserts.add, commands[index])
+                answers[index] = _no_room() if full else self._or_error(inserts.add, commands[index])
             inserts.flush()
             self._serve([(i, commands[i]) for i in publishes], answers)  # type: ignore[misc]
             self._unsaved += inserts.bytes
@@ -399,7 +425,7 @@ class SqliteEngine:
         items: list[Settled] = []
         gone: list[int] = []
         changed: list[Standing] = []
-        for row in self._db.execute(sql.SELECT_DUE, (command.now, command.limit)).fetchall():
+        for row in self._db.execute(sql.SELECT_DUE, (command.now, self._chunk(command.limit))).fetchall():
             before = sql.standing(row, self._names)
             if not before.queue:  # of a dropped queue
                 gone.append(before.id)
@@ -440,9 +466,9 @@ class SqliteEngine:
 
     def _purge(self, command: Purge) -> int:
         row = self.row(command.queue)
-        purged = 0
+        purged, limit = 0, self._chunk(command.limit)
         for state in command.states:
-            gone = self._db.execute(sql.PURGE, (row.id, int(state), command.limit - purged)).rowcount
+            gone = self._db.execute(sql.PURGE, (row.id, int(state), limit - purged)).rowcount
             self.count(row, state, -gone)
             purged += gone
         self._unsaved += _ROW_BYTES * purged
@@ -488,9 +514,10 @@ class SqliteEngine:
         if self._dropped:
             self._queues_changed = True
             number = self._dropped[-1]
-            swept = self._db.execute(sql.SWEEP, (number, command.limit)).rowcount
+            limit = self._chunk(command.limit)
+            swept = self._db.execute(sql.SWEEP, (number, limit)).rowcount
             self._unsaved += _ROW_BYTES * swept
-            if swept < command.limit:
+            if swept < limit:
                 self._db.execute(sql.DELETE_QUEUE, (number,))
                 self._dropped.pop()
         return bool(self._dropped)
@@ -522,14 +549,20 @@ class SqliteEngine:
 
 
 def _code(error: sqlite3.Error) -> int:
-    # What the module itself refuses (a value of a wrong type, for instance) never reached SQLite and has no code.
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    """The primary result code; 0 where the error is Python's own."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    # The index of the write-ahead log is a file too, and cannot grow on a full disk.
+    return _FULL if code == sqlite3.SQLITE_IOERR_SHMSIZE else code & 0xFF
+
+
+def _no_room() -> BrokerError:
+    return StorageFull("the disk is full; nothing was stored", retry_after_ms=5_000)
 
 
 def _refusal(error: sqlite3.Error) -> BrokerError:
     code = _code(error)
     if code == _FULL:
-        return StorageFull("the disk is full; nothing was stored", retry_after_ms=5_000)
+        return _no_room()
     if code in _BUSY:
         return Overloaded("the database is busy; nothing was stored", retry_after_ms=1_000)
     log.error("the database refused a statement: %s (%s)", error, getattr(error, "sqlite_errorname", "no code"))

@@ -35,6 +35,7 @@ class Inserts:
         self._engine = engine
         self._plain: dict[tuple[Any, ...], list[Any]] = {}
         self._rows: list[tuple[Any, ...]] = []
+        self._contents: list[tuple[int, bytes]] = []
         self.bytes = 0
 
     def add(self, command: Publish) -> Published:
@@ -81,7 +82,9 @@ class Inserts:
                 self._db.execute(sql.INSERT_PLAIN[size], (*shared, *part))
         for size, rows in _chunks(self._rows, 1):
             self._db.execute(sql.INSERT[size], [value for row in rows for value in row])
-        self._plain, self._rows = {}, []
+        if self._contents:
+            self._db.executemany(sql.INSERT_CONTENT, self._contents)
+        self._plain, self._rows, self._contents = {}, [], []
 
     # -- duplicates ----------------------------------------------------------------------------------------------------
 
@@ -211,8 +214,7 @@ class Inserts:
         rows = self._plain.get(shared)
         if rows is None:
             rows = self._plain[shared] = []
-        rows += (draft.id, draft.content)
-        self.bytes += len(draft.content) + _ROW_BYTES
+        rows += (draft.id, self._inline(draft))
 
     def _gather(
         self,
@@ -230,10 +232,18 @@ class Inserts:
         self._rows.append(
             (
                 draft.id, row.id, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due, token,
-                holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+                holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, self._inline(draft),
             )
         )  # fmt: skip
-        self.bytes += len(draft.content) + _ROW_BYTES
+
+    def _inline(self, draft: Draft) -> bytes | None:
+        """The content where it stands in the message's own row; larger content is put aside."""
+        size = len(draft.content)
+        self.bytes += size + _ROW_BYTES
+        if size <= sql.INLINE_BYTES:
+            return draft.content
+        self._contents.append((draft.id, draft.content))
+        return None
 
 
 def _is_plain(draft: Draft) -> bool:

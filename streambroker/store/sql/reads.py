@@ -17,15 +17,13 @@ from streambroker.core.message import STATES_OF, Message, State, Status
 from streambroker.core.policy import QueueConfig
 from streambroker.store import paging
 from streambroker.store.contract import Queue
-from streambroker.store.sql.statements import MESSAGE_COLUMNS, message
+from streambroker.store.sql.statements import CONTENT, MESSAGE_COLUMNS, message
 
 SCAN_LIMIT = 20_000
 """How many messages one page of a filtered browse looks at: a rare needle in a long queue takes several pages."""
 
-_COLUMNS = ", ".join(f"m.{column}" for column in MESSAGE_COLUMNS.split(", "))
-_GET = text(
-    f"SELECT {_COLUMNS}, q.name FROM message m JOIN queue q ON q.id = m.queue_id WHERE m.id = :id AND q.name IS NOT NULL"
-)
+_NAME = "(SELECT name FROM queue WHERE queue.id = message.queue_id)"
+_GET = text(f"SELECT {MESSAGE_COLUMNS}, {_NAME} AS queue_name FROM message WHERE message.id = :id")
 _QUEUES = text("SELECT name, config, paused, created_at FROM queue WHERE name IS NOT NULL ORDER BY name")
 _QUEUE_ID = text("SELECT id FROM queue WHERE name = :name")
 _OLDEST_READY = " UNION ALL ".join(
@@ -35,10 +33,10 @@ _OLDEST_READY = " UNION ALL ".join(
 )
 _OLDEST = text(f"SELECT min(created_at) FROM ({_OLDEST_READY})")
 # One step along the index: the rows of one state and priority in the order of delivery, from a position on.
-_WHERE = "FROM message m WHERE m.queue_id = :queue AND m.state = :state AND m.priority = :priority AND m.id > :id"
-_STEP = text(f"SELECT {_COLUMNS}, 1 {_WHERE} ORDER BY m.id LIMIT :limit")
-_FITS = '(:key IS NULL OR m."key" = :key) AND (:contains IS NULL OR instr(m.content, :contains) > 0)'
-_STEP_FILTERED = text(f"SELECT {_COLUMNS}, {_FITS} {_WHERE} ORDER BY m.id LIMIT :limit")
+_WHERE = "FROM message WHERE queue_id = :queue AND state = :state AND priority = :priority AND id > :id"
+_STEP = text(f"SELECT {MESSAGE_COLUMNS}, 1 {_WHERE} ORDER BY id LIMIT :limit")
+_FITS = f'(:key IS NULL OR "key" = :key) AND (:contains IS NULL OR instr({CONTENT}, :contains) > 0)'
+_STEP_FILTERED = text(f"SELECT {MESSAGE_COLUMNS}, {_FITS} {_WHERE} ORDER BY id LIMIT :limit")
 
 
 class Reader:
@@ -58,7 +56,7 @@ class Reader:
         """See `contract.Store`."""
         async with self._engine.connect() as connection:
             row = (await connection.execute(_GET, {"id": message_id})).fetchone()
-        return message(tuple(row[:-1]), row[-1]) if row else None
+        return message(row, row[-1]) if row and row[-1] is not None else None
 
     async def queues(self) -> list[Queue]:
         """See `contract.Store`."""
@@ -105,7 +103,7 @@ def _browse(
         where["limit"] = SCAN_LIMIT - looked if filtered else limit - len(found) + 1
         for row in connection.execute(_STEP_FILTERED if filtered else _STEP, where):
             looked += 1
-            candidate = message(tuple(row[:-1]), queue)
+            candidate = message(row, queue)
             if row[-1]:
                 if len(found) == limit:
                     return found, paging.cursor(found[-1])

@@ -15,6 +15,7 @@ from streambroker.store.groupcommit import GroupCommit
 from streambroker.store.sql.connection import DATABASE, DirectoryLock, open_writer
 from streambroker.store.sql.engine import SqliteEngine
 from streambroker.store.sql.reads import Reader
+from streambroker.store.sql.room import Room
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class SqliteStore:
         lock = DirectoryLock(data_dir)
         try:
             # The check reads the whole file; the loop stays free to answer /readyz.
-            engine = await asyncio.to_thread(lambda: SqliteEngine(open_writer(data_dir), now))
+            engine = await asyncio.to_thread(lambda: SqliteEngine(open_writer(data_dir), now, Room(data_dir)))
         except BaseException:
             lock.release()
             raise

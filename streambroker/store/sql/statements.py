@@ -15,12 +15,18 @@ _STANDING = (
     "id, queue_id, state, attempt, failures, max_attempts, updated_at, available_at, expires_at, due_at, lease, holder, "
     "verdict, error, dead_letter"
 )
-MESSAGE_COLUMNS = _STANDING + ', priority, created_at, "key", attributes, content'
+_MESSAGE = _STANDING + ', priority, created_at, "key", attributes, content'
+CONTENT = "ifnull(message.content, (SELECT body FROM content WHERE content.id = message.id))"
+MESSAGE_COLUMNS = _STANDING + f', priority, created_at, "key", attributes, {CONTENT}'
+"""What `message()` takes, of the table ``message``."""
 _ROW = "(" + ",".join("?" * 20) + ")"
 _GIVEN = "(SELECT value FROM json_each(?))"
 
 CHUNKS = (64, 8, 1)
-INSERT = {n: f"INSERT INTO message ({MESSAGE_COLUMNS}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
+INSERT = {n: f"INSERT INTO message ({_MESSAGE}) VALUES " + ",".join([_ROW] * n) for n in CHUNKS}
+INSERT_CONTENT = "INSERT INTO content (id, body) VALUES (?, ?)"
+INLINE_BYTES = 2_048
+"""Content above this stands in the table ``content``: with it a row would no longer fit into half a page."""
 
 # Most messages of a turn differ in nothing but id and content; what they share is bound once for all rows:
 # queue, state, attempt, time, lease, holder, due. Binding twenty values for each row costs as much as storing it.
@@ -33,7 +39,7 @@ def _plain_rows(count: int) -> str:
     return ", ".join(row.format(id=first, content=first + 1) for first in firsts)
 
 
-INSERT_PLAIN = {n: f"INSERT INTO message ({MESSAGE_COLUMNS}) VALUES {_plain_rows(n)}" for n in CHUNKS}
+INSERT_PLAIN = {n: f"INSERT INTO message ({_MESSAGE}) VALUES {_plain_rows(n)}" for n in CHUNKS}
 
 SELECT_READY = (
     f"SELECT {MESSAGE_COLUMNS} FROM message WHERE queue_id = ? AND state = 0 AND (expires_at IS NULL OR expires_at > ?) "

@@ -7,8 +7,8 @@ CREATE TABLE queue (
     created_at  INTEGER NOT NULL
 );
 
--- One row is the whole truth of a message. The small columns that change come first, the content last: a change of
--- state then never reads the overflow pages of a large content.
+-- One row is the whole truth of a message but for large content, which stands in a table of its own: SQLite writes a row
+-- anew when its state changes, and a megabyte that never changes need not be written with it.
 CREATE TABLE message (
     id            INTEGER PRIMARY KEY,
     queue_id      INTEGER NOT NULL,
@@ -29,8 +29,17 @@ CREATE TABLE message (
     created_at    INTEGER NOT NULL,
     "key"         TEXT,
     attributes    BLOB,
-    content       BLOB NOT NULL
+    content       BLOB
 );
+
+CREATE TABLE content (
+    id    INTEGER PRIMARY KEY,
+    body  BLOB NOT NULL
+);
+CREATE TRIGGER message_gone AFTER DELETE ON message WHEN old.content IS NULL
+BEGIN
+    DELETE FROM content WHERE id = old.id;
+END;
 
 -- Serves the claim (state 0 in the order of delivery), browsing, purging and counting.
 CREATE INDEX message_by_state ON message (queue_id, state, priority DESC, id);
