@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +21,7 @@ from streambroker.broker.clock import steady_clock
 from streambroker.config import Settings
 from streambroker.core.errors import DataDirUnusable, NotFound, Overloaded, StorageFailed
 from streambroker.notify.local import LocalNotifier
+from streambroker.observe import logging as logging_setup
 from streambroker.protocol.messages import Limits
 from streambroker.store.sql.accounts import Accounts
 from streambroker.store.sql.sqlite import SqliteStore
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 
 FRAME_OVERHEAD = 64 * 1024
 """What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
-_REST_DRAIN_STEP_S = 0.05
+_DRAIN_LOOK_S = 0.05
 
 
 def wall_ms() -> int:
@@ -127,8 +129,10 @@ class Node:
         timeout_ms = self._settings.drain_timeout_ms
         self.sockets.draining(timeout_ms)
         deadline = time.monotonic() + timeout_ms / 1_000
-        while await self.broker.processing() and time.monotonic() < deadline and not hurry.is_set():
-            await asyncio.sleep(_REST_DRAIN_STEP_S)
+        hurrying = asyncio.create_task(hurry.wait())
+        while await self.broker.processing() and time.monotonic() < deadline and not hurrying.done():
+            await asyncio.wait([hurrying], timeout=_DRAIN_LOOK_S)
+        hurrying.cancel()
         await self.sockets.close_all(4503, "the broker is stopping")
 
     async def close(self) -> None:
@@ -186,8 +190,9 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
         node = await Node.open(settings, storage_failed)
         try:
             lobby.application = node.application()
-            while not front.started and not serving.done():
-                await asyncio.sleep(0.01)
+            await asyncio.wait(
+                [asyncio.ensure_future(front.listening.wait()), serving], return_when=asyncio.FIRST_COMPLETED
+            )
             _announce(settings, sock.getsockname()[1], node.password, say)
             # What lives as long as the broker need not be looked at by the collector again; and what the hot paths make
             # has no cycles, so looking for them more seldom loses nothing.
@@ -213,7 +218,8 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _announce(settings: Settings, port: int, password: str | None, say: Callable[[str], None]) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{port}"
     if password is not None:
         say(f"first start: user admin, password {password}   (shown only now)")
@@ -225,7 +231,11 @@ def _announce(settings: Settings, port: int, password: str | None, say: Callable
 
 def run(settings: Settings) -> None:
     """Run a broker in an event loop of its own; see `serve`."""
-    import uvloop
+    logging_setup.configure(settings.log_format, settings.log_level)
+
+    def say(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, lambda line: print(line, file=sys.stdout, flush=True)))
+        runner.run(serve(settings, say))

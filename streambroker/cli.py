@@ -6,7 +6,6 @@ import sys
 from enum import IntEnum
 from typing import Annotated, Any
 
-import click
 import typer
 
 from streambroker.config import SettingError, Settings, load
@@ -56,23 +55,17 @@ def serve(
 
 def _serve(settings: Settings) -> None:
     from streambroker import app as broker  # the imports of a server take a moment; --help does not need them
-    from streambroker.observe import logging
 
-    logging.configure(settings.log_format, settings.log_level)
     broker.run(settings)
 
 
 def main() -> None:
     """Run the command; exits with a code of `Exit`."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(Exit.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(0)
+        app()
+    except SystemExit as ended:
+        # The parser has said what is wrong, and ends with 2 as most commands do.
+        sys.exit(Exit.USAGE if ended.code == 2 else ended.code)
     except SettingError as error:
         _fail(Exit.USAGE if error.from_flag else Exit.CONFIGURATION, error)
     except ConfigError as error:
@@ -88,5 +81,5 @@ def main() -> None:
 
 
 def _fail(code: Exit, error: Exception) -> None:
-    print(f"streambroker: {error}", file=sys.stderr)
+    sys.stderr.write(f"streambroker: {error}\n")
     sys.exit(code)

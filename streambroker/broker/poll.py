@@ -24,7 +24,8 @@ class Line(Protocol):
 class Poll:
     """Waits for up to `limit` messages of one or more queues; the first that come end the wait.
 
-    `lines` are the dispatchers in whose lines it stands while it waits. `close()` when the client has left: what is claimed after that goes back unseen.
+    `lines` are the dispatchers in whose lines it stands while it waits. `close()` when the client has left: what is
+    claimed after that goes back unseen.
     """
 
     def __init__(self, holder: str, limit: int, lease_ms: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Rates over the last minute, from plain counters: nothing is kept per message, nothing is done per message but adding."""
+"""Rates over the last minute, from plain counters: all that is done for a message is to add one."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class Fate(IntEnum):
 
 R, D, L, P, F = State.READY, State.DELAYED, State.LEASED, State.PROCESSED, State.FAILED
 
-# (state, event) → the states it can lead to. A settle by the newest lease counts from READY, DELAYED and FAILED too: its
-# time was over, but nobody else got the message yet. None stands for "gone".
+# (state, event) → the states it can lead to. A settle by the newest lease counts from READY, DELAYED and FAILED too:
+# its time was over, but nobody else got the message yet. None stands for "gone".
 TRANSITIONS: dict[tuple[State, Event], frozenset[State | None]] = {
     (R, Event.CLAIM): frozenset({L}),
     **{(s, Event.ACK): frozenset({P}) for s in (R, D, L, F)},
@@ -93,7 +93,7 @@ Refusal = Literal["not_found", "not_processing", "lease_lost", "already_settled"
 
 
 class Ruling(NamedTuple):
-    """The answer to a `Settlement`: a refusal, or what the message becomes (`already`: it had been, nothing changes)."""
+    """The answer to a `Settlement`: a refusal, or what the message becomes (`already`: it is that, nothing changes)."""
 
     refusal: Refusal | None
     standing: Standing | None

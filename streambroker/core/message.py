@@ -45,7 +45,7 @@ class Verdict(IntEnum):
 
 
 class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a publisher may say of a message and the broker only carries. Absent for most messages, stored as one blob."""
+    """What a publisher may say of a message and the broker only carries: one blob, absent for most messages."""
 
     content_type: str | None = None
     binary: bool = False

@@ -13,8 +13,8 @@ QueueName = Annotated[str, msgspec.Meta(pattern=QUEUE_NAME, description="Name of
 _queue_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
 _message_id = re.compile(r"[0-7][0-9a-f]{15}").fullmatch
 
-# An id is 42 bits of milliseconds since 1970 and 21 bits of a counter: time-ordered, and it fits SQLite's and
-# PostgreSQL's signed 64-bit key, whose B-tree it only ever extends at the right edge (a third faster than a random key).
+# An id is 42 bits of milliseconds since 1970 and 21 bits of a counter: time-ordered, and it fits the signed 64-bit key
+# of SQLite and PostgreSQL, whose B-tree it only extends at the right edge (a third faster than a random key).
 _COUNTER_BITS = 21
 
 

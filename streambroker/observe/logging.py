@@ -18,9 +18,7 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if as_json else _as_is,
     ]
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderer = structlog.processors.JSONRenderer() if as_json else _console()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -35,6 +33,11 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # It repeats every frame at debug level, tokens and payloads included.
     logging.getLogger("websockets").setLevel(logging.WARNING)
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # A plain traceback: the rich one shows local variables, and so payloads and secrets.
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _as_is(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

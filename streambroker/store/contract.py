@@ -56,7 +56,8 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     the turn are stored, and are served together, as claims of one turn are.
 
     `batch_key` makes the whole batch idempotent: used again within the queue's window it answers what it answered, or
-    raises `Invalid` where `digest` differs. `size` is that of all content in bytes. `digests` holds one digest of content for each draft with a `dedup_id`.
+    raises `Invalid` where `digest` differs. `size` is that of all content in bytes. `digests` holds one digest of
+    content for each draft with a `dedup_id`.
     """
 
     queue: str
@@ -152,7 +153,7 @@ class Lapsed(msgspec.Struct, frozen=True):
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """Up to `limit` failed messages of `queue` (source None), or dead letters that `source` holds of it, ready again."""
+    """Up to `limit` failed messages of `queue`, or dead letters that `source` holds of it, ready again."""
 
     queue: str
     source: str | None
@@ -184,13 +185,13 @@ class SaveQueue(msgspec.Struct, frozen=True):
 
 
 class DropQueue(msgspec.Struct, frozen=True):
-    """Remove a queue at once; its messages can no longer be seen, and `Sweep` deletes them. Answers whether it was there."""
+    """Remove a queue at once; nobody sees its messages any more, `Sweep` deletes them. Answers whether it was there."""
 
     name: str
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Delete up to `limit` messages of dropped queues and forget dedup records that are over. Answers whether more is left."""
+    """Delete up to `limit` of what dropped queues left and of dedup records that are over. Answers whether more is left."""
 
     now: int
     limit: int
@@ -203,9 +204,12 @@ class Engine(Protocol):
     """The synchronous heart of a store: what happens in one turn of the group commit."""
 
     def turn(self, commands: Sequence[Command]) -> list[Any]:
-        """Apply the commands in one transaction, durable on return: publishes first, then settles, then claims, then the
-        rest in order. The answers stand in the order of the commands; a command that was refused has its `BrokerError`
-        there. Raises `StorageFailed` when nothing is known any more."""
+        """Apply the commands in one transaction, durable on return: publishes first, then settles, then claims, then
+        the rest in order. The claims of all publishes are served together.
+
+        The answers stand in the order of the commands; a command that was refused has its `BrokerError` there. Raises
+        `StorageFailed` when nothing is known any more.
+        """
         ...
 
 

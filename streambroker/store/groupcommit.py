@@ -79,7 +79,7 @@ class GroupCommit:
     # -- on the loop ---------------------------------------------------------------------------------------------------
 
     def post(self, command: Command, told: Told) -> None:
-        """Apply a command with the next commit, then call `told` on the loop with its answer, or with its `BrokerError`.
+        """Apply a command with the next commit, then call `told` on the loop with its answer or its `BrokerError`.
 
         Raises `Overloaded`.
         """

@@ -457,7 +457,8 @@ class Connection:
             self._user.username,
         )
         self.session.add(subscription)
-        self.say(frames.ok(frame.id))
+        if frame.id is not None or self._queue is None:  # the one that the path makes was not asked for by a frame
+            self.say(frames.ok(frame.id))
         self._broker.subscribe(subscription)
 
     async def _subscribe_by_path(self, queue: str) -> None:

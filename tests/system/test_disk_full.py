@@ -36,7 +36,6 @@ async def test_a_full_disk_refuses_publishes_takes_acks_and_heals(tmp_path: Path
     no_wait = {"STREAMBROKER_DRAIN_TIMEOUT_MS": "0"}
     with Disk(tmp_path, "ext4", SIZE) as disk, BrokerProcess(disk.path / "data", env=no_wait) as broker:
         async with rest(broker) as client:
-            await client.post("/queues", {"name": "work", "retention_ms": 1})
             confirmed: list[str] = []
             while not await refused_as_full(client, "work", confirmed):
                 assert len(confirmed) * len(CONTENT) < SIZE
@@ -47,6 +46,8 @@ async def test_a_full_disk_refuses_publishes_takes_acks_and_heals(tmp_path: Path
                     assert (await client.ack(message))["status"] == "processed"
                 taken += ids(messages)
             assert taken == confirmed[: len(taken)]
+
+            await client.post("/queues/work/purge", {"status": "processed"})
 
             async def room_again() -> bool:
                 return not await refused_as_full(client, "work", confirmed)

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -25,8 +26,26 @@ IO_ERROR = 74
 SOON = 30.0
 
 
-def under_strace(strace: str, data_dir: Path, injection: str) -> BrokerProcess:
-    """A broker with a fault injected into its system calls; the tracer is its child, so pid and status are its own."""
+UnderStrace = Callable[[Path, str], BrokerProcess]
+
+
+@pytest.fixture
+def under_strace(strace: str) -> Iterator[UnderStrace]:
+    """Make a broker with a fault injected into its system calls; it is killed at the end, whatever became of it."""
+    made: list[BrokerProcess] = []
+
+    def make(data_dir: Path, injection: str) -> BrokerProcess:
+        made.append(traced(strace, data_dir, injection))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        if broker.process is not None:
+            broker.kill()
+
+
+def traced(strace: str, data_dir: Path, injection: str) -> BrokerProcess:
+    """The tracer is the broker's child (-D), so that pid and exit status are the broker's own."""
     calls = injection.split(":", 1)[0]
     tracer = (strace, "-D", "-f", "-qqq", "-o", "/dev/null")
     inject = ("-e", f"trace={calls}", "-e", f"inject={injection}")
@@ -70,21 +89,23 @@ async def survived(data_dir: Path, script: Script) -> str:
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
 async def test_death_at_the_nth_write_loses_nothing(
-    strace: str, tmp_path: Path, used_directory: Path, nth: int
+    under_strace: UnderStrace, tmp_path: Path, used_directory: Path, nth: int
 ) -> None:
     data_dir = Path(shutil.copytree(used_directory, tmp_path / "data"))
     script = Script()
-    broker = under_strace(strace, data_dir, f"pwrite64:signal=KILL:when={nth}")
+    broker = under_strace(data_dir, f"pwrite64:signal=KILL:when={nth}")
     assert await play(broker, script, ROUNDS), "it was never called so often"
     broker.kill()
     assert await survived(data_dir, script) == ""
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 5, 8, 13, 21, 34])
-async def test_death_at_the_nth_sync_loses_nothing(strace: str, tmp_path: Path, used_directory: Path, nth: int) -> None:
+async def test_death_at_the_nth_sync_loses_nothing(
+    under_strace: UnderStrace, tmp_path: Path, used_directory: Path, nth: int
+) -> None:
     data_dir = Path(shutil.copytree(used_directory, tmp_path / "data"))
     script = Script()
-    broker = under_strace(strace, data_dir, f"fdatasync,fsync:signal=KILL:when={nth}")
+    broker = under_strace(data_dir, f"fdatasync,fsync:signal=KILL:when={nth}")
     assert await play(broker, script, ROUNDS), "it was never called so often"
     broker.kill()
     assert await survived(data_dir, script) == ""
@@ -92,10 +113,10 @@ async def test_death_at_the_nth_sync_loses_nothing(strace: str, tmp_path: Path, 
 
 @pytest.mark.parametrize("nth", [1, 2, 4, 8, 16, 32])
 async def test_death_during_the_first_start_leaves_a_directory_that_starts(
-    strace: str, tmp_path: Path, nth: int
+    under_strace: UnderStrace, tmp_path: Path, nth: int
 ) -> None:
     script = Script()
-    broker = under_strace(strace, tmp_path / "data", f"pwrite64,fdatasync,fsync,ftruncate:signal=KILL:when={nth}")
+    broker = under_strace(tmp_path / "data", f"pwrite64,fdatasync,fsync,ftruncate:signal=KILL:when={nth}")
     await play(broker, script, 1)
     broker.kill()
     script.history.crashes.append(Crash(now()))
@@ -107,11 +128,11 @@ async def test_death_during_the_first_start_leaves_a_directory_that_starts(
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 async def test_a_failed_sync_stops_the_broker_loudly_and_loses_nothing(
-    strace: str, tmp_path: Path, used_directory: Path, error: str
+    under_strace: UnderStrace, tmp_path: Path, used_directory: Path, error: str
 ) -> None:
     data_dir = Path(shutil.copytree(used_directory, tmp_path / "data"))
     script = Script()
-    broker = under_strace(strace, data_dir, f"fdatasync,fsync:error={error}:when=25+")
+    broker = under_strace(data_dir, f"fdatasync,fsync:error={error}:when=25+")
     await play(broker, script, 10_000)
     assert broker.process is not None
     stopping = time.monotonic()

@@ -16,8 +16,8 @@ from argon2 import PasswordHasher
 
 from streambroker.core.access import Action, Decision, Grant, Role, decide
 from streambroker.core.errors import ConfigError, Conflict, Invalid, RateLimited, RefreshRaced, Unauthenticated
-from streambroker.store.sql.connection import migrations
 from streambroker.store.sql.accounts import Account, Accounts, RefreshToken, Run, Session, Verdict
+from streambroker.store.sql.connection import migrations
 from streambroker.transport.auth.keys import SigningKeys
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService, LoginGuard

@@ -157,36 +157,30 @@ class Silent:
                     return int.from_bytes(event.data[:2], "big")
 
 
-def test_a_peer_that_does_not_answer_pings_loses_its_messages_and_its_connection(
-    broker: BrokerProcess, token: str, queue: Queue
-) -> None:
-    frail = queue.publish(max_attempts=1)
-    silent = Silent(broker, token)
-    silent.send(f'{{"op":"subscribe","queue":"{queue.name}"}}')
-    eventually(queue.counts, lambda counts: counts["processing"] == 1)
-    with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(silent.read_until_the_end)
-        failed = eventually(lambda: queue.browse(status="failed"), timeout=30)
-        assert failed[0]["message_id"] == frail  # a lost connection counts a failure
-        assert end.result(timeout=30) == 4509
-    silent.socket.close()
-
-
-def test_a_consumer_that_reads_nothing_is_cut_off_and_the_others_do_not_feel_it(
+def test_peers_that_do_not_answer_or_do_not_read_are_cut_off_and_others_do_not_feel_it(
     broker: BrokerProcess, token: str, api: httpx.Client
 ) -> None:
-    queue = Queue(api, max_attempts=0)
+    """One test for both, because each of them takes the broker two heartbeats."""
+    frail, backlog, other = Queue(api, max_attempts=1), Queue(api, max_attempts=0), Queue(api)
+    frail_id = frail.publish()
     for _ in range(24):
-        queue.publish("x" * 1_000_000)
-    stuck = Silent(broker, token)
-    stuck.send(f'{{"op":"subscribe","queue":"{queue.name}","credit":1000}}')
-    eventually(queue.counts, lambda counts: counts["processing"] > 0)
-    other = Queue(api)
-    for n in range(5):
-        other.publish(n)
-        assert other.take()["content"] == n
-    eventually(queue.counts, lambda counts: counts["processing"] == 0, timeout=40)
-    assert queue.counts()["pending"] == 24
+        backlog.publish("x" * 1_000_000)
+    mute, stuck = Silent(broker, token), Silent(broker, token)
+    mute.send(f'{{"op":"subscribe","queue":"{frail.name}"}}')
+    stuck.send(f'{{"op":"subscribe","queue":"{backlog.name}","credit":1000}}')
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(mute.read_until_the_end)
+        eventually(frail.counts, lambda counts: counts["processing"] == 1)
+        eventually(backlog.counts, lambda counts: counts["processing"] > 0)
+        for n in range(5):
+            other.publish(n)
+            assert other.take()["content"] == n
+        failed = eventually(lambda: frail.browse(status="failed"), timeout=30)
+        assert failed[0]["message_id"] == frail_id  # a lost connection counts a failure
+        assert end.result(timeout=30) == 4509
+    eventually(backlog.counts, lambda counts: counts["processing"] == 0, timeout=40)
+    assert backlog.counts()["pending"] == 24
+    mute.socket.close()
     stuck.socket.close()
 
 

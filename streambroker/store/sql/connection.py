@@ -59,7 +59,7 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
     _check(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
     except (sqlite3.Error, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
     try:
@@ -125,6 +125,6 @@ def migrate(connection: sqlite3.Connection, data_dir: Path, scripts: list[tuple[
         if found:
             backup = data_dir / f"backup-schema-{version}-{int(time.time())}.db"
             connection.execute("VACUUM INTO ?", (str(backup),))
-            os.chmod(backup, 0o600)
+            backup.chmod(0o600)
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
         version = number

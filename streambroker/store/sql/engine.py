@@ -341,7 +341,7 @@ class SqliteEngine:
     # -- settles -------------------------------------------------------------------------------------------------------
 
     def _ack_held(self, command: Settle, index: int, answers: list[Any]) -> bool:
-        """Acks of messages that their holders still hold, in one statement; False where some are not: nothing is done."""
+        """Acks of messages that their holder still holds, in one statement; False, and nothing done, if some are not."""
         row = self.by_name.get(command.queue or "")
         if row is None:
             return False
@@ -504,23 +504,23 @@ class SqliteEngine:
             return False
         self._queues_changed = True
         self._db.execute(sql.DROP_QUEUE, (row.id,))
-        self._db.execute(sql.DROP_DEDUP, (row.id,))
         del self.by_name[name], self._by_id[row.id], self._names[row.id]
         self._dropped.append(row.id)
         return True
 
     def _sweep(self, command: Sweep) -> bool:
-        self._db.execute(sql.SWEEP_DEDUP, (command.now,))
+        limit = self._chunk(command.limit)
+        more = self._db.execute(sql.SWEEP_DEDUP, (command.now, limit)).rowcount == limit
         if self._dropped:
             self._queues_changed = True
             number = self._dropped[-1]
-            limit = self._chunk(command.limit)
             swept = self._db.execute(sql.SWEEP, (number, limit)).rowcount
+            swept += self._db.execute(sql.DROP_DEDUP, (number, limit)).rowcount
             self._unsaved += _ROW_BYTES * swept
-            if swept < limit:
+            if not swept:
                 self._db.execute(sql.DELETE_QUEUE, (number,))
                 self._dropped.pop()
-        return bool(self._dropped)
+        return more or bool(self._dropped)
 
     # -- small pieces --------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class Inserts:
         for draft in fresh if leases else ():
             if lease := leases.get(draft.id):
                 claimed[lease[0]].append(self._gather_leased(row, draft, command.now, lease))
-        if len(leases) > 1 and any([draft.priority for draft in fresh]):
+        if len(leases) > 1 and any(draft.priority for draft in fresh):
             for got in claimed:
                 got.sort(key=_order)
         return Published(ids, duplicates, claimed, row.counts[State.READY] > 0, dropped=dropped)
@@ -206,8 +206,8 @@ class Inserts:
             available = now if draft.available_at is None else draft.available_at
             self._gather(row, draft, 2, 1, updated, available, until, token, holder, now)
         return Message(
-            draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until, token,
-            holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+            draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until,
+            token, holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
         )  # fmt: skip
 
     def _gather_plain(self, shared: tuple[Any, ...], draft: Draft) -> None:
@@ -231,8 +231,8 @@ class Inserts:
     ) -> None:
         self._rows.append(
             (
-                draft.id, row.id, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due, token,
-                holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, self._inline(draft),
+                draft.id, row.id, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due,
+                token, holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, self._inline(draft),
             )
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Room on the disk: how acks go on when it is full.
 
 On a full disk even a delete fails, for the write-ahead log cannot grow: a broker that only refuses publishes then could
-never be emptied. So a ballast file holds some room back. When the disk is full, or nearly, publishes are refused and the
-ballast is given up to those who make room; when there is room again the ballast is taken back, and publishes with it.
+never be emptied. So a ballast file holds some room back. When the disk is full, or nearly, publishes are refused and
+the ballast is given up to those who make room; when there is room again it is taken back, and so are publishes.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 from streambroker.core.message import Message, Standing, State, Verdict
 
 _STANDING = (
-    "id, queue_id, state, attempt, failures, max_attempts, updated_at, available_at, expires_at, due_at, lease, holder, "
-    "verdict, error, dead_letter"
+    "id, queue_id, state, attempt, failures, max_attempts, updated_at, available_at, expires_at, due_at, lease, "
+    "holder, verdict, error, dead_letter"
 )
 _MESSAGE = _STANDING + ', priority, created_at, "key", attributes, content'
 CONTENT = "ifnull(message.content, (SELECT body FROM content WHERE content.id = message.id))"
@@ -42,12 +42,12 @@ def _plain_rows(count: int) -> str:
 INSERT_PLAIN = {n: f"INSERT INTO message ({_MESSAGE}) VALUES {_plain_rows(n)}" for n in CHUNKS}
 
 SELECT_READY = (
-    f"SELECT {MESSAGE_COLUMNS} FROM message WHERE queue_id = ? AND state = 0 AND (expires_at IS NULL OR expires_at > ?) "
-    "ORDER BY priority DESC, id LIMIT ?"
+    f"SELECT {MESSAGE_COLUMNS} FROM message WHERE queue_id = ? AND state = 0 "
+    "AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, id LIMIT ?"
 )
 LEASE = (
-    "UPDATE message SET state = 2, attempt = attempt + 1, verdict = 0, lease = ?, holder = ?, due_at = ?, updated_at = ? "
-    f"WHERE id IN {_GIVEN}"
+    "UPDATE message SET state = 2, attempt = attempt + 1, verdict = 0, lease = ?, holder = ?, due_at = ?, "
+    f"updated_at = ? WHERE id IN {_GIVEN}"
 )
 SELECT_STANDING = f"SELECT {_STANDING} FROM message WHERE id IN {_GIVEN}"
 ACK = f"UPDATE message SET state = 3, verdict = 1, due_at = ?, updated_at = ? WHERE id IN {_GIVEN}"
@@ -78,8 +78,11 @@ SELECT_DEDUP = (
     'SELECT digest, ids, duplicates FROM dedup WHERE queue_id = ? AND batch = ? AND "key" = ? AND expires_at > ?'
 )
 INSERT_DEDUP = "INSERT OR REPLACE INTO dedup VALUES (?, ?, ?, ?, ?, ?, ?)"
-SWEEP_DEDUP = "DELETE FROM dedup WHERE expires_at <= ?"
-DROP_DEDUP = "DELETE FROM dedup WHERE queue_id = ?"
+_DEDUP_KEY = 'queue_id, batch, "key"'
+SWEEP_DEDUP = (
+    f"DELETE FROM dedup WHERE ({_DEDUP_KEY}) IN (SELECT {_DEDUP_KEY} FROM dedup WHERE expires_at <= ? LIMIT ?)"
+)
+DROP_DEDUP = f"DELETE FROM dedup WHERE ({_DEDUP_KEY}) IN (SELECT {_DEDUP_KEY} FROM dedup WHERE queue_id = ? LIMIT ?)"
 
 SELECT_QUEUES = "SELECT id, name, config, paused, created_at FROM queue"
 INSERT_QUEUE = "INSERT INTO queue (name, config, paused, created_at) VALUES (?, ?, ?, ?)"
@@ -92,7 +95,10 @@ LAST_ID = "SELECT max(id) FROM message"
 # After a restart a session's lease has no session: given back, which is no failure.
 GIVE_BACK = "UPDATE message SET state = 0, due_at = expires_at WHERE state = 2 AND due_at IS NULL AND queue_id = ?"
 # A clock that was set back while the broker was down must not make a lease longer than it was given.
-CLAMP = "UPDATE message SET due_at = ? + due_at - updated_at, updated_at = ? WHERE state = 2 AND updated_at > ? AND queue_id = ?"
+CLAMP = (
+    "UPDATE message SET due_at = ? + due_at - updated_at, updated_at = ? "
+    "WHERE state = 2 AND updated_at > ? AND queue_id = ?"
+)
 
 _STATES = tuple(State)
 _VERDICTS = tuple(Verdict)
