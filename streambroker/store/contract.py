@@ -191,7 +191,7 @@ class DropQueue(msgspec.Struct, frozen=True):
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """Delete up to `limit` of what dropped queues left and of dedup records that are over. Answers whether more is left."""
+    """Delete up to `limit` of what dropped queues left and of old dedup records. Answers whether more is left."""
 
     now: int
     limit: int

@@ -18,8 +18,7 @@ from streambroker.core.errors import DataDamaged, DataDirUnusable
 
 DATABASE = "streambroker.db"
 _LOCK = "streambroker.lock"
-# `auto_vacuum` comes first: it is fixed with the first table. Incremental: the file can give room back to a full disk.
-_SETTINGS = {"auto_vacuum": 2, "journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "foreign_keys": 0}
+_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0, "foreign_keys": 0}
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CACHE_KIB = 32 * 1024
 
@@ -63,6 +62,8 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
     try:
+        if not path.stat().st_size:  # fixed with the first table; incremental: the file can give room back to a full disk
+            connection.execute("PRAGMA auto_vacuum = 2")
         _configure(connection)
         migrate(connection, data_dir)
     except sqlite3.OperationalError as error:

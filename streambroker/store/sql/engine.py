@@ -341,7 +341,7 @@ class SqliteEngine:
     # -- settles -------------------------------------------------------------------------------------------------------
 
     def _ack_held(self, command: Settle, index: int, answers: list[Any]) -> bool:
-        """Acks of messages that their holder still holds, in one statement; False, and nothing done, if some are not."""
+        """Acks of messages that their holder still holds, in one statement; False, and nothing done, if one is not."""
         row = self.by_name.get(command.queue or "")
         if row is None:
             return False
@@ -514,10 +514,10 @@ class SqliteEngine:
         if self._dropped:
             self._queues_changed = True
             number = self._dropped[-1]
-            swept = self._db.execute(sql.SWEEP, (number, limit)).rowcount
-            swept += self._db.execute(sql.DROP_DEDUP, (number, limit)).rowcount
-            self._unsaved += _ROW_BYTES * swept
-            if not swept:
+            messages = self._db.execute(sql.SWEEP, (number, limit)).rowcount
+            records = self._db.execute(sql.DROP_DEDUP, (number, limit)).rowcount
+            self._unsaved += _ROW_BYTES * (messages + records)
+            if max(messages, records) < limit:
                 self._db.execute(sql.DELETE_QUEUE, (number,))
                 self._dropped.pop()
         return more or bool(self._dropped)
