@@ -410,8 +410,10 @@ class Broker:
         told: Callable[[list[Settled] | Acked | BrokerError], None],
         relaxed: bool = False,
         queue: str | None = None,
+        lazy: bool = False,
     ) -> None:
-        """As `settle`, and call `told` with what became of each. `relaxed`, `queue`: see `store.contract.Settle`."""
+        """As `settle`, and call `told` with what became of each. `relaxed`, `queue`: see `store.contract.Settle`;
+        `lazy`: see `Store.post`."""
 
         def done(answer: list[Settled] | Acked | BrokerError) -> None:
             told(answer)
@@ -422,7 +424,7 @@ class Broker:
             else:
                 self._settled(items, answer)
 
-        self._store.post(Settle(items, self.clock(), relaxed, queue), done)
+        self._store.post(Settle(items, self.clock(), relaxed, queue), done, lazy)
 
     def chance(self) -> float:
         """A throw of the dice in [0, 1), for the jitter of a settlement."""

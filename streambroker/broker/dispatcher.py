@@ -101,7 +101,7 @@ class Dispatcher:
         self._release = release
         self._hungry: dict[Consumer, None] = {}
         self._ready = True
-        self._claiming = False
+        self._claiming: frozenset[Consumer] = frozenset()
         self._stopped = False
 
     def stop(self) -> None:
@@ -120,7 +120,8 @@ class Dispatcher:
 
     def feed(self, consumer: Consumer) -> None:
         """The consumer may have room again."""
-        if consumer in self.consumers:
+        # Not while a claim for it is on its way: what a later publish brings must not overtake that.
+        if consumer in self.consumers and consumer not in self._claiming:
             self._hungry[consumer] = None
             self.pump()
 
@@ -141,7 +142,7 @@ class Dispatcher:
         reservations, claims = self.reserve(MAX_CLAIM, None, self._clock())
         if not claims:
             return
-        self._claiming = True
+        self._claiming = frozenset(consumer for consumer, _, _ in reservations)
         self._ready = False  # a wake-up that comes while the claim is on its way sets it again
         self._claim(self, claims, lambda got: self._claimed(reservations, claims, got))
 
@@ -195,7 +196,7 @@ class Dispatcher:
                 self._hungry[consumer] = None
 
     def _claimed(self, reservations: list[Reservation], claims: list[Claim], got: list[list[Message]]) -> None:
-        self._claiming = False
+        self._claiming = frozenset()
         # Somebody had room left but got no more: the queue was empty. Otherwise more may be waiting.
         if not any(map(_had_room, claims, got)):
             self._ready = True

@@ -216,8 +216,11 @@ class Engine(Protocol):
 class Store(Protocol):
     """What the broker is given: an `Engine` behind a group commit, and reads beside it."""
 
-    def post(self, command: Command, told: Callable[[Any], None]) -> None:
-        """Apply one command; once it is durable, call `told` on the loop with its answer, or with its `BrokerError`."""
+    def post(self, command: Command, told: Callable[[Any], None], lazy: bool = False) -> None:
+        """Apply one command; once it is durable, call `told` on the loop with its answer, or with its `BrokerError`.
+
+        `lazy`: nobody waits for the answer, so it may wait a few milliseconds for company.
+        """
         ...
 
     def submit(self, command: Command) -> asyncio.Future[Any]:

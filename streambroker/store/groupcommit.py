@@ -24,6 +24,8 @@ T = TypeVar("T")
 MAX_WAITING = 20_000
 """Publish commands that may wait for a commit; one more is refused (503), never accepted and dropped."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+LAZY_S = 0.005
+"""How long a command that nobody waits for may wait for company, in seconds."""
 MAX_TURN = 4_096
 """Commands in one transaction: bounds how long the first of them waits for the last."""
 
@@ -69,6 +71,7 @@ class GroupCommit:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._gathering: list[_Item] = []
+        self._lazy: list[_Item] = []
         self._waiting_publishes = 0
         self._waiting_bytes = 0
         self._ended: Callable[[], BrokerError] | None = None
@@ -78,12 +81,19 @@ class GroupCommit:
 
     # -- on the loop ---------------------------------------------------------------------------------------------------
 
-    def post(self, command: Command, told: Told) -> None:
+    def post(self, command: Command, told: Told, lazy: bool = False) -> None:
         """Apply a command with the next commit, then call `told` on the loop with its answer or its `BrokerError`.
 
-        Raises `Overloaded`.
+        A `lazy` command, which nobody waits for, goes with the next commit that somebody does wait for, or within
+        `LAZY_S`. Raises `Overloaded`.
         """
-        self._gather(command, told, self._admit(command) if type(command) is Publish else 0)
+        size = self._admit(command) if type(command) is Publish else 0
+        if lazy and not self._gathering and self._ended is None and len(self._lazy) < MAX_TURN:
+            if not self._lazy:
+                self._loop.call_later(LAZY_S, self._hand_over_lazy)
+            self._lazy.append((command, told, size))
+        else:
+            self._gather(command, told, size)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
         """As `post`, for somebody who awaits: the future raises the command's `BrokerError`."""
@@ -116,8 +126,12 @@ class GroupCommit:
         return size
 
     def _hand_over(self) -> None:
-        self._groups.put(self._gathering)
-        self._gathering = []
+        self._groups.put(self._lazy + self._gathering)
+        self._lazy, self._gathering = [], []
+
+    def _hand_over_lazy(self) -> None:
+        if self._lazy and not self._gathering:
+            self._hand_over()
 
     def _answer(self, items: Sequence[_Item], answers: Sequence[Any]) -> None:
         for (item, told, size), answer in zip(items, answers, strict=True):
@@ -139,6 +153,7 @@ class GroupCommit:
         """Commit what was submitted, then close the engine. What is submitted from now on is refused."""
         self._ended = self._ended or _closed
         await asyncio.sleep(0)  # lets `_hand_over` run for what was gathered in this turn
+        self._hand_over_lazy()
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
 

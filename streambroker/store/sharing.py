@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from streambroker.store.contract import Claim
 
 
 class Shares:
-    """Deals messages to claims in turn, one each, until nobody has room: with few messages everyone gets as many."""
+    """Deals messages to consumers in turn, one each, until nobody has room: with few messages everyone gets as many.
+
+    Claims with one token are one consumer's: they are filled one after the other, so that what they bring together
+    stays in the order of delivery.
+    """
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         self._room = [claim.limit for claim in claims]
         self._bytes = [claim.max_bytes for claim in claims]
-        self._next = 0
+        consumers: dict[str, list[int]] = {}
+        for index, claim in enumerate(claims):
+            consumers.setdefault(claim.terms.token, []).append(index)
+        self._line = deque(consumers.values())
 
     def deal(self, size: int) -> int | None:
         """The index of the claim that gets a message of `size` bytes, or None when nobody has room."""
-        count = len(self._room)
-        for step in range(count):
-            index = (self._next + step) % count
+        line = self._line
+        while line:
+            claims = line[0]
+            index = claims[0]
             if self._room[index] > 0 and self._bytes[index] > 0:
                 self._room[index] -= 1
                 self._bytes[index] -= size
-                self._next = index + 1
+                line.rotate(-1)
                 return index
+            if len(claims) > 1:
+                del claims[0]
+            else:
+                line.popleft()
         return None
 
     def total(self) -> int:

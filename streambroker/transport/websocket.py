@@ -419,7 +419,9 @@ class Connection:
         if items:
             self._unanswered += 1
             told = partial(self._told, frame.id, partial(_say_settled, frame, unknown))
-            self._broker.post_settle(items, told, relaxed, queue)
+            # An ack without an id is not answered, so nobody waits for its commit.
+            lazy = frame.id is None and isinstance(frame, frames.Ack)
+            self._broker.post_settle(items, told, relaxed, queue, lazy)
         elif frame.id is not None:
             self.say(_results(frame, {}, unknown))
 

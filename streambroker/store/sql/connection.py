@@ -62,7 +62,8 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
     try:
-        if not path.stat().st_size:  # fixed with the first table; incremental: the file can give room back to a full disk
+        # Fixed with the first table. Incremental: the file can give room back to a full disk.
+        if not path.stat().st_size:
             connection.execute("PRAGMA auto_vacuum = 2")
         _configure(connection)
         migrate(connection, data_dir)
@@ -84,14 +85,34 @@ def _check(path: Path) -> None:
             raise DataDamaged(f"{path} is empty, but there is a write-ahead log of it; nothing was changed")
         return
     try:
+        if path.with_name(f"{path.name}-journal").exists():
+            # The first start died before the file had its write-ahead log: only a writer can roll that back.
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found == "ok":
+            found = _missing_end(path) or "ok"
     except sqlite3.OperationalError as error:
         raise DataDirUnusable(f"{path} cannot be read: {error}") from error
     except sqlite3.DatabaseError as error:
         found = error
     if found != "ok":
         raise DataDamaged(f"{path} is damaged: {found}; restore a backup, nothing was changed")
+
+
+def _missing_end(path: Path) -> str | None:
+    """What is wrong where the end of the file is cut off, which SQLite's own check does not see."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return None  # the last pages may still be in there
+    with path.open("rb") as file:
+        header = file.read(100)
+    page = int.from_bytes(header[16:18], "big")
+    page = 65_536 if page == 1 else page
+    due = page * int.from_bytes(header[28:32], "big")
+    size = path.stat().st_size
+    return None if size >= due and size % page == 0 else f"it has {size:,} bytes and should have {due:,}"
 
 
 def _configure(connection: sqlite3.Connection) -> None:

@@ -43,8 +43,8 @@ class SqliteStore:
         reader = Reader(data_dir / DATABASE)
         return cls(lock, engine, GroupCommit(engine, on_failure), reader)
 
-    def post(self, command: Command, told: Callable[[Any], None]) -> None:
-        self._commits.post(command, told)
+    def post(self, command: Command, told: Callable[[Any], None], lazy: bool = False) -> None:
+        self._commits.post(command, told, lazy)
 
     def submit(self, command: Command) -> asyncio.Future[Any]:
         return self._commits.submit(command)
