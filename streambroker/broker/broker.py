@@ -50,6 +50,10 @@ CHUNK = 1_000
 """Messages that one command of a purge, a redrive or the tick changes, so that none keeps the writer for long."""
 
 
+RETRY_S = 1.0
+"""How long to wait before a command that the store refused is given again, in seconds."""
+
+
 class Broker:
     """Owns the dispatchers, the tick and the table of who holds which message on this node.
 
@@ -67,6 +71,7 @@ class Broker:
     ) -> None:
         self.clock = clock
         self.draining = False
+        self._stopped = False
         self.auto_create_queues = auto_create_queues
         self._store = store
         self._notifier = notifier
@@ -92,6 +97,7 @@ class Broker:
 
     async def stop(self) -> None:
         """Stop the tick; the store is closed by whoever opened it."""
+        self._stopped = True
         await self._tick.stop()
         for task in (self._sweeping, self._sampling):
             if task is not None:
@@ -122,28 +128,34 @@ class Broker:
         if name in self._dispatchers:
             return self._dispatchers[name].queue
         self.check_queue(name)
-        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock()))
+        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock(), None))
 
     async def create_queue(self, name: str, config: QueueConfig) -> tuple[Queue, bool]:
         """The queue, and whether it is new. Raises `Conflict` where it exists with another configuration."""
         _check_dead_letters(name, config)
-        if name not in self._dispatchers:
-            return await self._save(SaveQueue(name, config, False, self.clock())), True
-        queue = self._dispatchers[name].queue
+        existed, now = name in self._dispatchers, self.clock()
+        queue = await self._save(SaveQueue(name, config, False, now, None))
         if queue.config != config:
             raise Conflict(f"queue {name} exists with another configuration; change it with PATCH /queues/{name}")
-        return queue, False
+        return queue, not existed and queue.created_at == now
 
     async def change_queue(self, name: str, change: QueueConfigChange) -> Queue:
         """The queue with some of its configuration changed. Raises `NotFound` or `Invalid`."""
-        queue = self.queue(name)
-        config = change.applied_to(queue.config)
-        _check_dead_letters(name, config)
-        return await self._save(SaveQueue(name, config, queue.paused, self.clock()))
+        while True:
+            queue = self.queue(name)
+            config = change.applied_to(queue.config)
+            _check_dead_letters(name, config)
+            saved = await self._save(SaveQueue(name, config, queue.paused, self.clock(), queue))
+            if saved.config == config:  # else somebody else was quicker: once more, on what stands there now
+                return saved
 
     async def pause(self, name: str, paused: bool) -> Queue:
         """Deliver nothing from the queue, or go on. Raises `NotFound`."""
-        return await self._save(SaveQueue(name, self.queue(name).config, paused, self.clock()))
+        while True:
+            queue = self.queue(name)
+            saved = await self._save(SaveQueue(name, queue.config, paused, self.clock(), queue))
+            if saved.paused == paused:
+                return saved
 
     async def drop_queue(self, name: str) -> None:
         """Delete a queue and all that is in it. Raises `NotFound`."""
@@ -153,6 +165,8 @@ class Broker:
             return
         for message_id in [m for m, holder in self._held.items() if holder.queue == name]:
             self._lose(message_id, None, "deleted")
+        for poll in self._polls & dispatcher.consumers:
+            poll.close()
         for holder in [h for h in self._holders if h.queue == name]:
             dispatcher.remove(holder)
             self._holders.discard(holder)
@@ -170,6 +184,8 @@ class Broker:
     async def redrive(self, name: str, source: str | None, limit: int | None) -> int:
         """Failed messages, or dead letters in the queue `source`, ready again in `name`; answers how many."""
         self._dispatcher(name)
+        if source == name:
+            raise invalid("/from", "a queue is no dead-letter queue of its own; leave it out for the failed messages")
         if source is not None:
             self._dispatcher(source)
         redriven = 0
@@ -284,9 +300,7 @@ class Broker:
         for message in messages:
             self._held[message.id] = holder
 
-    def unsubscribe(
-        self, holder: Holder, clean: bool, unseen: Sequence[Message] = ()
-    ) -> asyncio.Future[list[Settled]] | None:
+    def unsubscribe(self, holder: Holder, clean: bool, unseen: Sequence[Message] = ()) -> asyncio.Future[None] | None:
         """End a subscription that is closed already. Session leases are given back; not `clean`: as a failure each.
 
         `unseen` were handed to it but never sent: giving them back is no delivery and no failure.
@@ -303,7 +317,7 @@ class Broker:
             elif holder.session_lease:
                 items.append(Settlement(message_id, Event.RELEASE if clean else Event.LOSE, token))
         holder.held.clear()
-        return self.settle(items) if items else None
+        return self._give_back(items) if items else None
 
     async def consume(
         self, queues: Sequence[str], holder: str, limit: int, wait_ms: int, lease_ms: int | None
@@ -361,7 +375,21 @@ class Broker:
         """Give back what was claimed but not seen by anybody."""
         items = [Settlement(m.id, Event.RELEASE, m.lease, unseen=True) for m in messages]
         if items:
-            self.post_settle(items, lambda answer: None)
+            self._give_back(items)
+
+    def _give_back(self, items: Sequence[Settlement]) -> asyncio.Future[None]:
+        """Release or lose leases, and again where the store refuses it: nobody else would ever end them."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(answer: list[Settled] | Acked | BrokerError) -> None:
+            if isinstance(answer, BrokerError) and not self._stopped:
+                log.warning("giving back %d messages has to wait: %s", len(items), answer.detail)
+                asyncio.get_running_loop().call_later(RETRY_S, self.post_settle, items, told)
+            elif not done.done():
+                done.set_result(None)
+
+        self.post_settle(items, told)
+        return done
 
     def _claim(
         self, dispatcher: Dispatcher, claims: Sequence[Claim], served: Callable[[list[list[Message]]], None]
@@ -371,6 +399,9 @@ class Broker:
 
         # The commands share a turn, and answers come in the order of the commands.
         def told(answer: list[Message] | BrokerError) -> None:
+            if isinstance(answer, BrokerError):
+                # Not that the queue is empty: whoever is hungry asks again.
+                asyncio.get_running_loop().call_later(RETRY_S, dispatcher.wake)
             got.append([] if isinstance(answer, BrokerError) else answer)
             if len(got) == len(claims):
                 self._note_leases(dispatcher, claims, got)
@@ -393,6 +424,15 @@ class Broker:
         if token is not None:
             self._held.pop(message_id, None)
         return token
+
+    def hold_again(self, taken: Sequence[tuple[Holder, int, str]]) -> None:
+        """A settle was refused as a whole: its holders still hold what it was for, or give it back when they ended."""
+        for holder, message_id, token in taken:
+            if holder in self._holders:
+                holder.held[message_id] = token
+                self._held[message_id] = holder
+            elif holder.session_lease:
+                self._give_back([Settlement(message_id, Event.RELEASE, token)])
 
     def holder_of(self, message_id: int) -> Holder | None:
         """Who on this node's connections holds the message."""

@@ -31,8 +31,14 @@ def configure(format_: Literal["auto", "json", "console"], level: str) -> None:
     root.setLevel(level.upper())
     # It logs the URL of every WebSocket, with its query.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     # It repeats every frame at debug level, tokens and payloads included.
     logging.getLogger("websockets").setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that a WebSocket was refused, which a flood of bad tokens would repeat for ever."""
+    return "without completing handshake" not in record.getMessage()
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

@@ -114,6 +114,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 0
     due_at: int | None = None
     lease: str | None = None
+    available_at: int = 0
 
 
 def settled(before: Standing, ruling: Ruling) -> Settled:
@@ -130,6 +131,7 @@ def settled(before: Standing, ruling: Ruling) -> Settled:
         after.attempt,
         after.due_at,
         before.lease,
+        after.available_at,
     )
 
 
@@ -176,12 +178,17 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 class SaveQueue(msgspec.Struct, frozen=True):
-    """Create a queue or overwrite its configuration, and create the dead-letter queue it names. Answers `Queue`."""
+    """Create a queue or overwrite its configuration, and create the dead-letter queue it names.
+
+    Answers the `Queue` as it is then. With `replacing` it is saved only where that is what stands there (None: nothing
+    does), so that of two who change a queue at the same time neither undoes the other unseen.
+    """
 
     name: str
     config: QueueConfig
     paused: bool
     now: int
+    replacing: Queue | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class DropQueue(msgspec.Struct, frozen=True):

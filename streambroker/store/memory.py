@@ -295,6 +295,8 @@ class MemoryEngine:
 
     def _save_queue(self, command: SaveQueue) -> Queue:
         old = self._queues.get(command.name)
+        if command.replacing is not msgspec.UNSET and command.replacing != old:
+            return old or self._queue(command.name)
         if old is None:  # what a dropped queue of that name left behind is not the new one's
             self._forget(command.name)
         queue = Queue(command.name, command.config, command.paused, old.created_at if old else command.now)

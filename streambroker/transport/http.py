@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -103,6 +103,8 @@ class Call:
     @property
     def query(self) -> dict[str, str]:
         """The parameters of the query. Raises `Invalid` where one is given twice."""
+        if self._query is None and not self.scope["query_string"]:
+            self._query = {}
         if self._query is None:
             pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
             self._query = dict(pairs)
@@ -205,6 +207,8 @@ class Endpoint(NamedTuple):
     codes: Sequence[str] = ()
     raw: bool = False
     """The body may also be raw bytes of any media type."""
+    head: bool = True
+    """Whether a GET may be asked as HEAD too: not where it takes something."""
 
 
 class Counters:
@@ -243,7 +247,9 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
-        endpoint = self._endpoints.get(method) or self._endpoints.get("GET" if method == "HEAD" else "")
+        endpoint = self._endpoints.get(method)
+        if endpoint is None and method == "HEAD" and (get := self._endpoints.get("GET")) and get.head:
+            endpoint = get
         try:
             try:
                 answer = await self._answer(endpoint, scope, receive)
@@ -292,7 +298,7 @@ class Front:
             scope["path"] = path[3:]
             scope["raw_path"] = scope.get("raw_path", b"/v1")[3:]
         query = scope["query_string"]
-        if query and _SECRET_PARAMETERS.search(query):
+        if query and _SECRET_PARAMETERS.search(unquote_to_bytes(query)):
             fault = Malformed("a token in the URL would end up in logs; send it as Authorization: Bearer <token>")
             await refuse(scope, send, fault)
             return
@@ -307,7 +313,7 @@ def bearer(headers: Mapping[bytes, bytes]) -> str:
     return value[7:].strip().decode("latin-1")
 
 
-_BASE = [(b"content-type", b"application/json")]
+_JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 
 
@@ -326,11 +332,11 @@ def problem_reply(error: BrokerError, request_id: bytes) -> Reply:
 
 async def respond(scope: Scope, send: Send, answer: Reply) -> None:
     """Send an answer over HTTP."""
-    headers = [
-        *(answer.headers if answer.headers and answer.headers[0][0] == b"content-type" else (*_BASE, *answer.headers)),
-        (b"content-length", b"%d" % len(answer.body)),
-        (b"x-request-id", scope["streambroker.request_id"]),
-    ]
+    headers = [(b"x-request-id", scope["streambroker.request_id"]), *answer.headers]
+    if answer.status != 204:
+        if not (answer.headers and answer.headers[0][0] == b"content-type"):
+            headers.append(_JSON)
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     body = b"" if scope["method"] == "HEAD" else answer.body
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from streambroker.broker.broker import Broker, states_of
-from streambroker.core.access import Action, Decision, decide, require
+from streambroker.core.access import Action, Decision, Role, decide, require
 from streambroker.core.errors import (
     AlreadySettled,
     BrokerError,
@@ -22,7 +22,7 @@ from streambroker.core.errors import (
     invalid,
 )
 from streambroker.core.lifecycle import Event, Settlement
-from streambroker.core.message import STATUS_OF, Draft, State, Status
+from streambroker.core.message import STATUS_OF, Draft, Message, State, Status
 from streambroker.core.names import format_id, is_queue_name, parse_id
 from streambroker.core.policy import QueueConfigChange
 from streambroker.protocol.json import JsonDecoder, encode
@@ -67,6 +67,8 @@ class Rest:
         self._broker = broker
         self._limits = limits
         self._counters = counters
+        # Bytes in base64 take a third more room.
+        self._max_body = limits.max_message_bytes * 4 // 3 + _ENVELOPE_BYTES
 
     # -- queues --------------------------------------------------------------------------------------------------------
 
@@ -152,7 +154,7 @@ class Rest:
     async def publish(self, call: Call) -> Reply:
         """Publish one message: JSON, or raw bytes with its options as headers."""
         name = self._door_of(call, Action.PUBLISH)
-        body = await call.body(self._limits.max_message_bytes + _ENVELOPE_BYTES)
+        body = await call.body(self._max_body)
         if call.is_json():
             if not body:
                 raise Malformed(
@@ -165,7 +167,7 @@ class Rest:
 
     async def publish_alias(self, call: Call) -> Reply:
         """Publish one message to the queue that the body names."""
-        given = await call.json(_publish, self._limits.max_message_bytes + _ENVELOPE_BYTES)
+        given = await call.json(_publish, self._max_body)
         require(call.user, Action.PUBLISH, given.queue)
         return await self._publish(call, given.queue, given, None)
 
@@ -313,8 +315,8 @@ class Rest:
         return number
 
     async def _may_settle(self, call: Call, number: int) -> None:
-        if decide(call.user, Action.CONSUME, "*") is not Decision.ALLOW:
-            require(call.user, Action.CONSUME, (await self._broker.get(number)).queue)
+        if call.user.role is not Role.ADMIN:  # who may do everything need not be looked up
+            _require_message(call, Action.CONSUME, await self._broker.get(number))
 
     def _nacked(self, number: int, given: schemas.NackIn, call: Call) -> Settlement:
         return Settlement(
@@ -369,13 +371,13 @@ class Rest:
     async def get_message(self, call: Call) -> Reply:
         """Look at one message."""
         message = await self._broker.get(call.message_id())
-        require(call.user, Action.VIEW, message.queue)
+        _require_message(call, Action.VIEW, message)
         return Reply(200, shown(message, self._broker.queue(message.queue).config))
 
     async def delete_message(self, call: Call) -> Reply:
         """Delete one message, whatever its status; who holds it hears of it."""
         number = call.message_id()
-        require(call.user, Action.MANAGE, (await self._broker.get(number)).queue)
+        _require_message(call, Action.MANAGE, await self._broker.get(number))
         await self._broker.delete(number)
         return reply(schemas.Deleted(format_id(number)))
 
@@ -398,7 +400,12 @@ class Rest:
                 raw=True,
             ),
             Endpoint(
-                "GET", many, self.browse, "Browse messages", answers={200: list[MessageOut]}, query=schemas.BrowseQuery
+                "GET",
+                many,
+                self.browse,
+                "Browse messages",
+                answers={200: schemas.MessagePage},
+                query=schemas.BrowseQuery,
             ),
             Endpoint(
                 "POST",
@@ -435,9 +442,10 @@ class Rest:
                 "Consume a message",
                 answers={200: MessageOut | None},
                 query=schemas.ConsumeQuery,
+                head=False,
             ),
             Endpoint(
-                "POST", f"{many}/consume", self.consume, "Consume messages", schemas.ConsumeIn, {200: list[MessageOut]}
+                "POST", f"{many}/consume", self.consume, "Consume messages", schemas.ConsumeIn, {200: schemas.Messages}
             ),
             Endpoint(
                 "POST",
@@ -463,7 +471,7 @@ class Rest:
                 self.consume_many,
                 "Consume from several queues",
                 schemas.ConsumeManyIn,
-                {200: list[MessageOut]},
+                {200: schemas.Messages},
             ),
             Endpoint(
                 "POST", "/messages/ack", self.ack_many, "Acknowledge messages", schemas.AcksIn, {200: schemas.Results}
@@ -512,6 +520,13 @@ class Rest:
         ]
 
 
+def _require_message(call: Call, action: Action, message: Message) -> None:
+    """Raise `NotFound`, as for a message that does not exist, or `Forbidden`."""
+    if decide(call.user, action, message.queue) is Decision.HIDDEN:
+        raise NotFound("there is no such message")
+    require(call.user, action, message.queue)
+
+
 def _messages(messages: list[bytes]) -> Reply:
     return Reply(200, b'{"messages":[%b]}' % b",".join(messages))
 
@@ -529,8 +544,8 @@ def _settled(settled: SettledRow, event: Event) -> schemas.Settled:
             out.already_nacked = True
     if event is Event.EXTEND:
         out.lease_expires_at = None if settled.due_at is None else rfc3339(settled.due_at)
-    elif settled.state is State.DELAYED and settled.due_at is not None:
-        out.available_at = rfc3339(settled.due_at)
+    elif settled.state is State.DELAYED:
+        out.available_at = rfc3339(settled.available_at)
     return out
 
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from streambroker.core.names import QueueName
 from streambroker.core.policy import LeaseMs, Milliseconds, QueueConfig
-from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, Reason
+from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut, Reason
 
 Wait = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 Max = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
@@ -256,6 +256,19 @@ class QueueList(msgspec.Struct):
     """A page of queues."""
 
     items: list[QueueOut]
+    next_cursor: str | None
+
+
+class Messages(msgspec.Struct):
+    """Messages that were delivered, each with its lease."""
+
+    messages: list[MessageOut]
+
+
+class MessagePage(msgspec.Struct):
+    """A page of messages."""
+
+    items: list[MessageOut]
     next_cursor: str | None
 
 

@@ -80,7 +80,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         cycle: Any = self.cycle  # the last request's, or None, where this one is an upgrade
-        if cycle is not None and cycle.transport is self.transport:
+        # The answer to a HEAD has no body that would let the head go.
+        if cycle is not None and cycle.transport is self.transport and self.scope["method"] != "HEAD":
             cycle.transport = _OneWrite(self.transport)
 
 

@@ -50,6 +50,8 @@ FRAME_BYTES = 256 * 1024
 """About how much goes into one frame of deliveries, so that a small message behind does not wait for megabytes."""
 MAX_UNANSWERED = 2_000
 """Frames whose answer is due: beyond it the connection is not read until some are answered."""
+MAX_FRAMES = 1_000
+"""Frames in one array: bounds how long one client has the event loop."""
 MAX_OUTBOX = 4 * 1024 * 1024
 
 _CLEAN = frozenset({1000, 1001, 1005})
@@ -198,7 +200,8 @@ class Connection:
         writer = asyncio.create_task(self._write())
         clean = False
         try:
-            await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol})
+            request_id = (b"x-request-id", self._scope["streambroker.request_id"])
+            await self._send({"type": "websocket.accept", "subprotocol": self._subprotocol, "headers": [request_id]})
             clean = await self._read()
         except Close as close:
             clean = close.code in _NOT_THE_CLIENTS_FAULT
@@ -281,6 +284,7 @@ class Connection:
         if self._closing is None:
             self._closing = Close(code, reason)
             self._something.set()
+            self._room.set()
 
     async def _finish(self, writer: asyncio.Task[None], close: Close) -> None:
         """Say the last words, then close."""
@@ -308,12 +312,18 @@ class Connection:
             await self._take_apart(_parts_of(text))
             return
         if type(given) is list:
+            if len(given) > MAX_FRAMES:
+                self._refuse(None, _too_many_frames())
+                return
             for frame in given:
                 await self._act(frame)
         else:
             await self._act(given)
 
     async def _take_apart(self, parts: Sequence[bytes]) -> None:
+        if len(parts) > MAX_FRAMES:
+            self._refuse(None, _too_many_frames())
+            return
         for part in parts:
             try:
                 frame = _one(part)
@@ -374,14 +384,16 @@ class Connection:
         items: list[Settlement] = []
         unknown: set[str] = set()
         fed: set[Subscription] = set()
+        taken: list[tuple[Subscription, int, str]] = []
         relaxed = True
-        for text in frame.ids:
+        for text in dict.fromkeys(frame.ids):
             number = parse_id(text)
             subscription = None if number is None else self._holder_of(number)
             if number is None or subscription is None:
                 unknown.add(text)
                 continue
             token = self._broker.let_go(subscription, number)
+            taken.append((subscription, number, token or ""))
             if subscription not in fed:
                 fed.add(subscription)
                 relaxed = relaxed and self._is_relaxed(subscription)
@@ -389,7 +401,7 @@ class Connection:
             items.append(Settlement(number, event, token, None, delay_ms, reason, chance=chance))
         # All of one queue, as they mostly are, and each by the token in hand.
         queue = next(iter(fed)).queue if len(fed) == 1 and event is Event.ACK else None
-        self._send_settlements(frame, items, unknown, relaxed, queue)
+        self._send_settlements(frame, items, unknown, relaxed, queue, taken)
         for subscription in fed:
             self._broker.feed(subscription)
 
@@ -415,10 +427,17 @@ class Connection:
         unknown: set[str],
         relaxed: bool,
         queue: str | None = None,
+        taken: Sequence[tuple[Subscription, int, str]] = (),
     ) -> None:
         if items:
             self._unanswered += 1
-            told = partial(self._told, frame.id, partial(_say_settled, frame, unknown))
+            tell = partial(_say_settled, frame, unknown)
+
+            def told(answer: Any) -> None:
+                if isinstance(answer, BrokerError):
+                    self._broker.hold_again(taken)
+                self._told(frame.id, tell, answer)
+
             # An ack without an id is not answered, so nobody waits for its commit.
             lazy = frame.id is None and isinstance(frame, frames.Ack)
             self._broker.post_settle(items, told, relaxed, queue, lazy)
@@ -541,6 +560,8 @@ class Connection:
                     return
         except OSError:
             return  # the peer is gone; the reader hears of it too
+        finally:
+            self._room.set()  # the reader may be waiting for what is not sent any more
 
     async def _write_some(self) -> None:
         """Send one frame: all answers, and deliveries up to `FRAME_BYTES`, together for each subscription."""
@@ -581,7 +602,8 @@ class Connection:
         config = self._broker.queue(subscription.queue).config if self._broker.knows(subscription.queue) else None
         if config is None:
             return []
-        return [shown(message, config, delivered=True) for message in messages if message.id in subscription.held]
+        held = subscription.held
+        return [shown(m, config, delivered=True) for m in messages if held.get(m.id) == m.lease]
 
     async def _send_text(self, text: bytes) -> None:
         """Send one frame; a peer that reads nothing for `STALL_S` is cut off."""
@@ -638,6 +660,10 @@ def _text(event: Any) -> str:
     except UnicodeDecodeError:
         raise Close(4400, "a binary frame must hold JSON in UTF-8") from None
     return decoded
+
+
+def _too_many_frames() -> BrokerError:
+    return invalid("", f"an array holds at most {MAX_FRAMES:,} frames; nothing of it was done")
 
 
 def _parts_of(text: str) -> list[bytes]:

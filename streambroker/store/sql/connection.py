@@ -109,6 +109,8 @@ def _missing_end(path: Path) -> str | None:
     with path.open("rb") as file:
         header = file.read(100)
     page = int.from_bytes(header[16:18], "big")
+    if page == 0:
+        return None  # nothing was ever written: SQLite sees an empty file
     page = 65_536 if page == 1 else page
     due = page * int.from_bytes(header[28:32], "big")
     size = path.stat().st_size

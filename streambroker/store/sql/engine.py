@@ -483,9 +483,11 @@ class SqliteEngine:
         return settled(before, Ruling(None, before, Fate.GONE))
 
     def _save_queue(self, command: SaveQueue) -> Queue:
+        row = self.by_name.get(command.name)
+        if command.replacing is not msgspec.UNSET and command.replacing != (row.queue if row else None):
+            return self.row(command.name).queue
         self._queues_changed = True
         config = msgspec.json.encode(command.config).decode()
-        row = self.by_name.get(command.name)
         if row is None:
             queue = Queue(command.name, command.config, command.paused, command.now)
             number = self._db.execute(sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at)).lastrowid
