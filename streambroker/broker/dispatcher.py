@@ -13,8 +13,9 @@ from streambroker.core.lifecycle import LeaseTerms
 from streambroker.core.message import Message
 from streambroker.store.contract import Claim, Queue
 
-MAX_CLAIM = 1_000
-"""Messages in one claim of the backlog: bounds how long the writer is busy with it."""
+CLAIM_EACH, CLAIM_ALL = 500, 2_000
+"""Messages in one claim of the backlog, for one consumer and for all: bounds how long the writer is busy with it, and
+lets it work on the next claim while this one's messages are sent."""
 
 
 class Consumer(Protocol):
@@ -139,7 +140,7 @@ class Dispatcher:
         """Claim from the backlog for whoever is hungry; one claim at a time."""
         if not self._ready or self._claiming or not self._hungry or self.queue.paused or self._stopped:
             return
-        reservations, claims = self.reserve(MAX_CLAIM, None, self._clock())
+        reservations, claims = self.reserve(min(CLAIM_EACH * len(self._hungry), CLAIM_ALL), None, self._clock())
         if not claims:
             return
         self._claiming = frozenset(consumer for consumer, _, _ in reservations)

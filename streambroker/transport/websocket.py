@@ -12,6 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, assert_never
 
 import msgspec
@@ -29,7 +30,7 @@ from streambroker.core.errors import (
     invalid,
 )
 from streambroker.core.lifecycle import Event, Settlement
-from streambroker.core.message import Message
+from streambroker.core.message import Draft, Message
 from streambroker.core.names import format_id, is_queue_name, parse_id
 from streambroker.protocol import frames
 from streambroker.protocol.json import JsonDecoder
@@ -315,8 +316,13 @@ class Connection:
             if len(given) > MAX_FRAMES:
                 self._refuse(None, _too_many_frames())
                 return
-            for frame in given:
-                await self._act(frame)
+            for queue, run in groupby(given, _publishes_to):
+                frames_of_run = list(run)
+                if queue is None or len(frames_of_run) == 1:
+                    for frame in frames_of_run:
+                        await self._act(frame)
+                else:
+                    await self._publish_run(queue, frames_of_run)
         else:
             await self._act(given)
 
@@ -374,6 +380,59 @@ class Connection:
         told = partial(self._told, frame.id, partial(_say_published, frame.id, durability))
         self._broker.post(frame.queue, drafts, told, digests=digests)
         self._unanswered += 1
+
+    async def _publish_run(self, queue: str, run: list[frames.Publish]) -> None:
+        """Publishes to one queue, one after the other: one command for the store where none could be refused alone.
+
+        What a client sends in one turn of its loop comes as one array; what a command costs is then shared.
+        """
+        try:
+            require(self._user, Action.PUBLISH, queue)
+            config = (await self._broker.ensure_queue(queue)).config
+        except BrokerError as error:
+            for frame in run:
+                self._refuse(frame.id, error)
+            return
+        if config.max_messages or any(m.dedup_id is not None for frame in run for m in frame.messages):
+            for frame in run:
+                await self._act(frame)
+            return
+        now, limits = self._broker.clock(), self._door.limits
+        numbers = iter(self._broker.new_ids(sum([len(frame.messages) for frame in run]), now))
+        drafts: list[Draft] = []
+        stored: list[tuple[frames.FrameId, int]] = []  # the frame's id, and how many drafts are its own
+        for frame in run:
+            try:
+                own = [
+                    draft(one, next(numbers), config, limits, now, None, f"/messages/{index}")
+                    for index, one in enumerate(frame.messages)
+                ]
+            except BrokerError as error:
+                self._refuse(frame.id, error)
+                continue
+            drafts += own
+            stored.append((frame.id, len(own)))
+        if not drafts:
+            return
+        durability = "memory" if config.durability == "memory" else None
+        try:
+            self._broker.post(queue, drafts, partial(self._told_run, stored, durability))
+        except BrokerError as error:
+            for frame_id, _ in stored:
+                self._refuse(frame_id, error)
+        else:
+            self._unanswered += len(stored)
+
+    def _told_run(self, stored: list[tuple[frames.FrameId, int]], durability: str | None, answer: Any) -> None:
+        start = 0
+        for frame_id, count in stored:
+            if not isinstance(answer, BrokerError):
+                ids = answer.ids[start : start + count]
+                self.say(frames.published(frame_id, [format_id(i) for i in ids], [], durability))
+                start += count
+            else:
+                self._refuse(frame_id, answer)
+        self._answered(len(stored))
 
     def _settle(self, frame: frames.Ack | frames.Nack) -> None:
         if isinstance(frame, frames.Ack):
@@ -455,11 +514,14 @@ class Connection:
 
     def _told(self, frame_id: frames.FrameId, tell: Callable[[Any], bytes | None], answer: Any) -> None:
         """What was asked for is durable, or was refused; the reader went on meanwhile."""
-        self._unanswered -= 1
         if isinstance(answer, BrokerError):
             self._refuse(frame_id, answer)
         elif (said := tell(answer)) is not None:
             self.say(said)
+        self._answered(1)
+
+    def _answered(self, count: int) -> None:
+        self._unanswered -= count
         if self._unanswered <= MAX_UNANSWERED // 2 and self._outbox_bytes <= MAX_OUTBOX // 2:
             self._room.set()
 
@@ -625,6 +687,10 @@ class Connection:
         else:
             loop = asyncio.get_running_loop()
             self._stall = loop.call_later(STALL_S, self._watch_reading, transport, read)
+
+
+def _publishes_to(frame: frames.ClientFrame) -> str | None:
+    return frame.queue if isinstance(frame, frames.Publish) else None
 
 
 def _say_published(frame_id: frames.FrameId, durability: str | None, stored: Published) -> bytes:

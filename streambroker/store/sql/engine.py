@@ -16,7 +16,7 @@ import msgspec
 from streambroker.core import lifecycle
 from streambroker.core.errors import BrokerError, Internal, NotFound, Overloaded, StorageFailed, StorageFull
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
-from streambroker.core.message import Standing, State, Verdict
+from streambroker.core.message import Standing, State
 from streambroker.core.policy import QueueConfig
 from streambroker.store.contract import (
     Acked,
@@ -322,17 +322,14 @@ class SqliteEngine:
             dealt = shares.deal(len(values[-1]))
             if dealt is None:
                 break
-            got[dealt].append(sql.message(values, name))
+            claim = claims[dealt]
+            got[dealt].append(sql.leased(values, name, claim.terms, claim.now))
         cursor.close()
         for claim, messages in zip(claims, got, strict=True):
             if not messages:
                 continue
             token, holder, until = claim.terms
-            for message in messages:
-                message.state, message.attempt = State.LEASED, message.attempt + 1
-                message.lease, message.holder, message.due_at, message.updated_at = token, holder, until, claim.now
-                message.verdict = Verdict.NONE
-            ids = sql.given(message.id for message in messages)
+            ids = sql.given([message.id for message in messages])
             self._db.execute(sql.LEASE, (token, holder, until, claim.now, ids))
             self.count(row, State.READY, -len(messages))
             self.count(row, State.LEASED, len(messages))

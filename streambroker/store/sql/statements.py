@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streambroker.core.lifecycle import LeaseTerms
 from streambroker.core.message import Message, Standing, State, Verdict
 
 _STANDING = (
@@ -106,7 +107,7 @@ _VERDICTS = tuple(Verdict)
 
 def given(ids: Iterable[int]) -> str:
     """Ids as the JSON array that ``IN`` takes in one parameter."""
-    return "[" + ",".join(map(str, ids)) + "]"
+    return str(list(ids))
 
 
 def standing(row: Any, names: Mapping[int, str]) -> Standing:
@@ -122,4 +123,13 @@ def message(row: Any, queue: str) -> Message:
     return Message(
         row[0], queue, _STATES[row[2]], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
         _VERDICTS[row[12]], row[13], row[14], row[15], row[16], row[17], row[18], row[19],
+    )  # fmt: skip
+
+
+def leased(row: Any, queue: str, terms: LeaseTerms, now: int) -> Message:
+    """A row of `MESSAGE_COLUMNS` that was ready, as `LEASE` makes it."""
+    token, holder, until = terms
+    return Message(
+        row[0], queue, State.LEASED, row[3] + 1, row[4], row[5], now, row[7], row[8], until, token, holder,
+        Verdict.NONE, row[13], row[14], row[15], row[16], row[17], row[18], row[19],
     )  # fmt: skip
