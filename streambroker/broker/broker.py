@@ -359,6 +359,8 @@ class Broker:
             await came
 
     async def _park(self, poll: Poll, dispatchers: Sequence[Dispatcher], wait_ms: int) -> None:
+        if any(self._dispatchers.get(dispatcher.queue.name) is not dispatcher for dispatcher in dispatchers):
+            return  # one of the queues was deleted while the others were asked
         self._polls.add(poll)
         poll.lines = dispatchers
         try:

@@ -161,6 +161,7 @@ class Connection:
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._sends = True
         self._unanswered = 0
         self._closing: Close | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -238,7 +239,7 @@ class Connection:
                     return self._closing.code in _NOT_THE_CLIENTS_FAULT
                 return _is_clean(event)
             await self._take(_text(event))
-            if self._unanswered > MAX_UNANSWERED or self._outbox_bytes > MAX_OUTBOX:
+            if self._sends and (self._unanswered > MAX_UNANSWERED or self._outbox_bytes > MAX_OUTBOX):
                 self._room.clear()
                 await self._room.wait()
 
@@ -468,7 +469,7 @@ class Connection:
         items: list[Settlement] = []
         unknown: set[str] = set()
         until = self._broker.clock() + frame.lease_ms
-        for text in frame.ids:
+        for text in dict.fromkeys(frame.ids):
             number = parse_id(text)
             subscription = None if number is None else self._holder_of(number)
             if number is None or subscription is None:
@@ -623,7 +624,8 @@ class Connection:
         except OSError:
             return  # the peer is gone; the reader hears of it too
         finally:
-            self._room.set()  # the reader may be waiting for what is not sent any more
+            self._sends = False
+            self._room.set()  # the reader need not wait for what is not sent any more
 
     async def _write_some(self) -> None:
         """Send one frame: all answers, and deliveries up to `FRAME_BYTES`, together for each subscription."""
@@ -711,7 +713,7 @@ def _results(
     frame: frames.Ack | frames.Nack | frames.Extend, refusals: dict[int, str | None], unknown: set[str]
 ) -> bytes:
     results = []
-    for text in frame.ids:
+    for text in dict.fromkeys(frame.ids):
         code = "lease_lost" if text in unknown else refusals.get(parse_id(text) or 0, "lease_lost")
         results.append(frames.Result(text, code is None, code))
     return frames.settled(frame.id, results)

@@ -146,7 +146,7 @@ async def test_a_poll_of_a_queue_that_is_deleted_while_it_looks_does_not_wait_fo
         await turns()  # deleted, but not answered yet
         # Both see the message; one of them gets it, the other has to wait, and by then one of its queues is gone.
         consume = world.broker.consume
-        got = await asyncio.gather(*[consume(["busy", "q"], name, 1, 60_000, None) for name in ("ann", "bob")])
+        got = await asyncio.gather(*[consume(["busy", "q"], name, 1, 60_000, 90_000) for name in ("ann", "bob")])
         assert sorted(len(messages) for messages in got) == [0, 1]
         assert loop.time() - began < 1
         await dropping

@@ -11,7 +11,7 @@ from streambroker.core.lifecycle import Event, Settlement
 from streambroker.core.message import State
 from streambroker.core.names import format_id
 from streambroker.store.contract import Claim, Overdue, Publish, Settle
-from tests.broker.virtual import in_virtual_time
+from tests.broker.virtual import in_virtual_time, turns
 from tests.broker.world import Peer, World, running
 
 ERRORS = [StorageFull("the disk has no room"), Internal("a fault")]
@@ -95,11 +95,12 @@ async def test_what_was_deleted_beside_a_refused_ack_does_not_cost_credit() -> N
     async with running() as world:
         peer, ids = await holding(world, credit=1)
         world.engine.refuse(Settle)
-        deleting = asyncio.create_task(world.broker.delete(int(ids[0], 16)))
-        assert await peer.refusal("ack", ids=ids) == "storage_full"
-        await deleting
+        refused = asyncio.create_task(peer.refusal("ack", ids=ids))
+        await turns()
+        await world.broker.delete(int(ids[0], 16))
+        assert await refused == "storage_full"
         assert world.sockets.holding == 0
-        await world.publish(b"next")
+        await world.publish(b"2")
         await peer.deliveries(1)
 
 

@@ -23,6 +23,7 @@ from tests.broker.virtual import clock
 
 Frame = dict[str, Any]
 PATIENCE_S = 5
+WRITE_BUFFER = 64 * 1024
 
 
 def member(name: str, *grants: tuple[str, tuple[Action, ...]]) -> Principal:
@@ -73,7 +74,7 @@ class World:
 
     async def ended(self) -> None:
         """Until every connection has ended."""
-        await asyncio.wait_for(asyncio.gather(*self._tasks), PATIENCE_S)
+        await asyncio.wait_for(asyncio.gather(*self._tasks), 10 * PATIENCE_S)
 
 
 @asynccontextmanager
@@ -116,9 +117,10 @@ class Peer:
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._events.put_nowait({"type": "websocket.connect"})
         self._came = asyncio.Condition()
-        self._reading = asyncio.Event()
-        self._reading.set()
-        self._unread = 0
+        self._reads = True
+        self._unread: list[Any] = []
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._ids = itertools.count(1)
 
     # -- what the door is given ----------------------------------------------------------------------------------------
@@ -127,37 +129,50 @@ class Peer:
         return await self._events.get()
 
     async def take(self, event: Any) -> None:
-        """ASGI's `send`."""
-        self._unread += len(event.get("text") or "")
-        await self._reading.wait()
+        """ASGI's `send`: it waits while what the client has not read yet is too much."""
+        await self._writable.wait()
         if self.aborted:
             raise ConnectionResetError("the peer is gone")
-        self._unread = 0
-        async with self._came:
-            match event["type"]:
-                case "websocket.accept":
-                    self.accepted = event
-                case "websocket.close":
-                    self.close_code = event["code"]
-                    self._events.put_nowait({"type": "websocket.disconnect", "code": event["code"], "reason": ""})
-                case "websocket.send":
-                    frames = msgspec.json.decode(event["text"])
-                    self.inbox += frames if isinstance(frames, list) else [frames]
-            self._came.notify_all()
+        self._unread.append(event)
+        if self._reads:
+            await self.read_on()
+        elif self.get_write_buffer_size() > WRITE_BUFFER:
+            self._writable.clear()
 
     def get_write_buffer_size(self) -> int:
-        return self._unread
+        return sum(len(event.get("text") or "") for event in self._unread)
 
     def abort(self) -> None:
         """The connection is cut: sends fail, and the reader hears of it after what had come before."""
         self.aborted = True
-        self._reading.set()
+        self._writable.set()
         self._events.put_nowait({"type": "websocket.disconnect", "code": 1005})
+
+    def _read(self, event: Any) -> None:
+        match event["type"]:
+            case "websocket.accept":
+                self.accepted = event
+            case "websocket.close":
+                self.close_code = event["code"]
+                self._events.put_nowait({"type": "websocket.disconnect", "code": event["code"], "reason": ""})
+            case "websocket.send":
+                frames = msgspec.json.decode(event["text"])
+                self.inbox += frames if isinstance(frames, list) else [frames]
 
     # -- what the client does ------------------------------------------------------------------------------------------
 
     def stop_reading(self) -> None:
-        self._reading.clear()
+        self._reads = False
+
+    async def read_on(self) -> None:
+        """Read what has gathered, and from now on what comes."""
+        self._reads = True
+        async with self._came:
+            for event in self._unread:
+                self._read(event)
+            self._unread.clear()
+            self._writable.set()
+            self._came.notify_all()
 
     def send(self, *frames: Frame) -> None:
         self.send_raw(msgspec.json.encode(frames[0] if len(frames) == 1 else frames).decode())

@@ -250,7 +250,7 @@ class Pair:
 
     def _compare_counts(self) -> None:
         for name in QUEUES:
-            assert self.engine.depth(name) == self.specification.depth(name), name
+            assert self.engine.catalog.depth(name) == self.specification.depth(name), name
 
     def _remember(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         for command, answer in zip(commands, answers, strict=True):
@@ -371,7 +371,7 @@ class Pair:
             stored = self.engine.work(partial(_messages, queue=name))
             assert stored == self.specification.browse(name, None, None, None, 10_000, None)[0]
             states = [message.state for message in stored]
-            assert self.engine.depth(name) == Depth(*[states.count(state) for state in State])
+            assert self.engine.catalog.depth(name) == Depth(*[states.count(state) for state in State])
 
     async def compare_reads(self) -> None:
         """What readers see, page by page."""

@@ -51,7 +51,7 @@ class Sqlite:
         self.engine = SqliteEngine(self.connection, START)
         self.bench = Bench(SpecificationSubject())  # for its drafts, claims and clock only
         self.statements: list[str] = []
-        if not self.engine.by_name:
+        if not self.engine.catalog.by_name:
             self.save("q")
 
     def save(self, name: str = "q", **config: Any) -> None:
@@ -81,14 +81,14 @@ class Sqlite:
 
     def recount(self, queue: str = "q") -> Depth:
         """Counted from the table."""
-        number = self.engine.by_name[queue].id
+        number = self.engine.catalog.by_name[queue].id
         found = self.connection.execute("SELECT state FROM message WHERE queue_id = ?", (number,)).fetchall()
         states = [state for (state,) in found]
         return Depth(*[states.count(state) for state in State])
 
     def check_counts(self) -> None:
-        for name in self.engine.by_name:
-            assert self.engine.depth(name) == self.recount(name), name
+        for name in self.engine.catalog.by_name:
+            assert self.engine.catalog.depth(name) == self.recount(name), name
 
 
 @contextmanager
@@ -350,7 +350,7 @@ def test_all_that_was_answered_is_there_after_a_crash(sqlite: Sqlite, tmp_path: 
     sqlite.apply(sqlite.bench.settling(*[wish(message, Event.ACK) for message in held[:3]]))
     expected = sqlite.recount()
     with opened(crashed(sqlite, tmp_path / "crashed")) as again:
-        assert again.recount() == again.engine.depth("q") == expected
+        assert again.recount() == again.engine.catalog.depth("q") == expected
         settled = again.apply(again.bench.settling(*[wish(message, Event.ACK) for message in held]))
         assert [item.already for item in settled] == [True] * 3 + [False] * 3
         assert [item.refusal for item in settled] == [None] * 6
@@ -529,7 +529,7 @@ def test_a_command_that_fails_in_the_database_fails_alone(sqlite: Sqlite, failin
         assert [answer.ids for answer in (answers[0], answers[2])] == [[good[0].id], [good[1].id]]
         assert [item.state for item in answers[3]] == [State.PROCESSED, State.FAILED]
         assert answers[6].refusal is None
-        assert sqlite.engine.by_name.keys() == {"q", "new", "dead"}
+        assert sqlite.engine.catalog.by_name.keys() == {"q", "new", "dead"}
     sqlite.check_counts()
     assert sqlite.publish()  # and the next turn begins a transaction of its own
 
@@ -542,7 +542,7 @@ def test_a_queue_that_was_rolled_back_is_not_remembered(sqlite: Sqlite) -> None:
 
     with pytest.raises(ValueError, match="no"):
         sqlite.engine.work(create_and_fail)
-    assert sqlite.engine.by_name.keys() == {"q"}
+    assert sqlite.engine.catalog.by_name.keys() == {"q"}
     sqlite.publish()
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streambroker.core import lifecycle
-from streambroker.core.errors import BrokerError, Internal, NotFound, Overloaded, StorageFailed, StorageFull
+from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed, StorageFull
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
 from streambroker.core.message import Standing, State
 from streambroker.core.policy import QueueConfig
@@ -23,7 +23,6 @@ from streambroker.store.contract import (
     Claim,
     Command,
     Delete,
-    Depth,
     DropQueue,
     Lapsed,
     Overdue,
@@ -40,6 +39,7 @@ from streambroker.store.contract import (
 )
 from streambroker.store.sharing import Shares, by_queue
 from streambroker.store.sql import statements as sql
+from streambroker.store.sql.catalog import Catalog, QueueRow
 from streambroker.store.sql.inserting import Inserts
 from streambroker.store.sql.room import Room
 
@@ -63,56 +63,22 @@ _ROW_BYTES = 1_000
 """About what one change of a row adds to the write-ahead log beside its content."""
 
 
-class QueueRow(msgspec.Struct):
-    """A queue and how many messages stand where; `counts` is indexed by `State`."""
-
-    id: int
-    queue: Queue
-    counts: list[int]
-
-    @property
-    def config(self) -> QueueConfig:
-        return self.queue.config
-
-
 class SqliteEngine:
     """See the module; opened by `store.sql.sqlite`."""
 
     def __init__(self, connection: sqlite3.Connection, now: int, room: Room | None = None) -> None:
         self._db = connection
         self._room = room
-        self.by_name: dict[str, QueueRow] = {}
-        self._by_id: dict[int, QueueRow] = {}
-        self._names: dict[int, str] = {}
-        self._dropped: list[int] = []
-        self._undo: dict[int, list[int]] = {}
-        self._queues_changed = False
+        self.catalog = Catalog(connection)
         self._relaxed = False
         self._unsaved = 0  # bytes in the write-ahead log since the last checkpoint, about
-        self._load()
         self._recover(now)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        self.by_name, self._by_id, self._names, self._dropped = {}, {}, {}, []
-        for number, name, config, paused, created_at in self._db.execute(sql.SELECT_QUEUES).fetchall():
-            if name is None:
-                self._dropped.append(number)
-                continue
-            queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at)
-            self._know(QueueRow(number, queue, [0] * len(State)))
-        for number, state, count in self._db.execute(sql.COUNT).fetchall():
-            if number in self._by_id:
-                self._by_id[number].counts[state] = count
-
-    def _know(self, row: QueueRow) -> None:
-        self.by_name[row.queue.name] = self._by_id[row.id] = row
-        self._names[row.id] = row.queue.name
-
     def _recover(self, now: int) -> None:
         self._db.execute("BEGIN IMMEDIATE")
-        for row in self._by_id.values():
+        for row in self.catalog.by_name.values():
             if not row.counts[State.LEASED]:
                 continue
             back = self._db.execute(sql.GIVE_BACK, (row.id,)).rowcount
@@ -153,7 +119,7 @@ class SqliteEngine:
 
     def _transaction(self, body: Callable[[], T], relaxed: bool) -> T:
         """Raises `StorageFailed` when nothing is known any more; after any other error nothing has changed."""
-        self._undo, self._queues_changed = {}, False
+        self.catalog.begin()
         try:
             if relaxed is not self._relaxed:
                 self._db.execute(f"PRAGMA synchronous = {1 if relaxed else 2}")
@@ -171,11 +137,7 @@ class SqliteEngine:
             raise StorageFailed(f"the storage failed: {error} ({error.sqlite_errorname})") from error
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-        for number, counts in self._undo.items():
-            if number in self._by_id:
-                self._by_id[number].counts[:] = counts
-        if self._queues_changed:
-            self._load()
+        self.catalog.undo()
 
     def tidy(self) -> None:
         """Between turns: move the write-ahead log into the file when enough has gathered, and look for room."""
@@ -216,15 +178,10 @@ class SqliteEngine:
             log.warning("the last checkpoint has to wait for the next start: %s", error)
         self._db.close()
 
-    def depth(self, name: str) -> Depth:
-        """Counts as of the last commit; from any thread."""
-        row = self.by_name.get(name)
-        return Depth(*row.counts) if row else Depth()
-
     def _is_relaxed(self, command: Command) -> bool:
         match command:
             case Publish(queue=name) | Claim(queue=name):
-                row = self.by_name.get(name)
+                row = self.catalog.by_name.get(name)
                 return row is not None and row.config.durability == "memory"
             case Settle():
                 return command.relaxed
@@ -248,7 +205,7 @@ class SqliteEngine:
                 case _:
                     rest.append(index)
         if publishes:
-            inserts = Inserts(self._db, self)
+            inserts = Inserts(self._db, self.catalog)
             full = self._room is not None and self._room.full
             for index in publishes:
                 answers[index] = _no_room() if full else self._or_error(inserts.add, commands[index])
@@ -273,7 +230,7 @@ class SqliteEngine:
         got = iter(self._claim([claim for _, command in late for claim in command.claims]))
         for index, command in late:
             claimed = [next(got) for _ in command.claims]
-            ready = self.row(command.queue).counts[State.READY] > 0
+            ready = self.catalog.row(command.queue).counts[State.READY] > 0
             answers[index] = msgspec.structs.replace(answers[index], claimed=claimed, ready=ready)
 
     def _or_error(self, apply: Callable[[Any], Any], command: Command) -> Any:
@@ -307,7 +264,7 @@ class SqliteEngine:
     def _claim(self, claims: Sequence[Claim]) -> list[list[Any]]:
         got: list[list[Any]] = [[] for _ in claims]
         for name, indexes in by_queue(claims):
-            row = self.by_name.get(name)
+            row = self.catalog.by_name.get(name)
             if row is None or not row.counts[State.READY]:
                 continue
             asked = [claims[i] for i in indexes]
@@ -331,15 +288,15 @@ class SqliteEngine:
             token, holder, until = claim.terms
             ids = sql.given([message.id for message in messages])
             self._db.execute(sql.LEASE, (token, holder, until, claim.now, ids))
-            self.count(row, State.READY, -len(messages))
-            self.count(row, State.LEASED, len(messages))
+            self.catalog.count(row, State.READY, -len(messages))
+            self.catalog.count(row, State.LEASED, len(messages))
             self._unsaved += _ROW_BYTES * len(messages)
 
     # -- settles -------------------------------------------------------------------------------------------------------
 
     def _ack_held(self, command: Settle, index: int, answers: list[Any]) -> bool:
         """Acks of messages that their holder still holds, in one statement; False, and nothing done, if one is not."""
-        row = self.by_name.get(command.queue or "")
+        row = self.catalog.by_name.get(command.queue or "")
         if row is None:
             return False
         due_at = lifecycle.processed_until(row.config, command.now)
@@ -353,8 +310,8 @@ class SqliteEngine:
             self._db.execute("ROLLBACK TO acks")
         self._db.execute("RELEASE acks")
         if granted:
-            self.count(row, State.LEASED, -changed)
-            self.count(row, State.PROCESSED, changed)
+            self.catalog.count(row, State.LEASED, -changed)
+            self.catalog.count(row, State.PROCESSED, changed)
             self._unsaved += _ROW_BYTES * changed
             answers[index] = Acked(due_at)
         return granted
@@ -396,19 +353,19 @@ class SqliteEngine:
 
     def _standings(self, ids: Any) -> dict[int, Standing]:
         found = self._db.execute(sql.SELECT_STANDING, (sql.given(ids),)).fetchall()
-        return {row[0]: sql.standing(row, self._names) for row in found if row[1] in self._names}
+        return {row[0]: sql.standing(row, self.catalog.names) for row in found if row[1] in self.catalog.names}
 
     def _policies(self, name: str) -> tuple[QueueConfig, QueueConfig | None]:
-        config = self.by_name[name].config
+        config = self.catalog.by_name[name].config
         if config.dead_letter_queue is None:
             return config, None
-        dlq = self.by_name.get(config.dead_letter_queue)
+        dlq = self.catalog.by_name.get(config.dead_letter_queue)
         return config, dlq.config if dlq else QueueConfig()  # dropped since: `_moved` makes it again
 
     def _write(self, standings: Any) -> None:
         rows = [
             (
-                self.by_name[s.queue].id, int(s.state), s.attempt, s.failures, s.max_attempts, s.updated_at,
+                self.catalog.by_name[s.queue].id, int(s.state), s.attempt, s.failures, s.max_attempts, s.updated_at,
                 s.available_at, s.expires_at, s.due_at, s.lease, s.holder, int(s.verdict), s.error, s.dead_letter, s.id,
             )
             for s in standings
@@ -423,7 +380,7 @@ class SqliteEngine:
         gone: list[int] = []
         changed: list[Standing] = []
         for row in self._db.execute(sql.SELECT_DUE, (command.now, self._chunk(command.limit))).fetchall():
-            before = sql.standing(row, self._names)
+            before = sql.standing(row, self.catalog.names)
             if not before.queue:  # of a dropped queue
                 gone.append(before.id)
                 continue
@@ -431,7 +388,7 @@ class SqliteEngine:
             items.append(settled(before, Ruling(None, after, fate)))
             if fate is Fate.GONE:
                 gone.append(before.id)
-                self.count(self.by_name[before.queue], before.state, -1)
+                self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
             else:
                 changed.append(after)
                 self._moved(before, after)
@@ -443,15 +400,15 @@ class SqliteEngine:
         return Lapsed(items, left[0] if left else None)
 
     def _redrive(self, command: Redrive) -> list[int]:
-        home = self.row(command.queue)
+        home = self.catalog.row(command.queue)
         if command.source is None:
             found = self._db.execute(sql.SELECT_FAILED, (home.id, command.limit)).fetchall()
         else:
-            source = self.row(command.source)
+            source = self.catalog.row(command.source)
             found = self._db.execute(sql.SELECT_DEAD, (source.id, command.queue, command.limit)).fetchall()
         changed = []
         for values in found:
-            before = sql.standing(values, self._names)
+            before = sql.standing(values, self.catalog.names)
             after = lifecycle.redrive(before, command.queue, home.config, command.now)
             self._moved(before, after)
             changed.append(after)
@@ -462,11 +419,11 @@ class SqliteEngine:
     # -- administration ------------------------------------------------------------------------------------------------
 
     def _purge(self, command: Purge) -> int:
-        row = self.row(command.queue)
+        row = self.catalog.row(command.queue)
         purged, limit = 0, self._chunk(command.limit)
         for state in command.states:
             gone = self._db.execute(sql.PURGE, (row.id, int(state), limit - purged)).rowcount
-            self.count(row, state, -gone)
+            self.catalog.count(row, state, -gone)
             purged += gone
         self._unsaved += _ROW_BYTES * purged
         return purged
@@ -476,75 +433,48 @@ class SqliteEngine:
         if before is None:
             return Settled(message_id, "not_found")
         self._db.execute(sql.DELETE, (sql.given([message_id]),))
-        self.count(self.by_name[before.queue], before.state, -1)
+        self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
         return settled(before, Ruling(None, before, Fate.GONE))
 
     def _save_queue(self, command: SaveQueue) -> Queue:
-        row = self.by_name.get(command.name)
+        row = self.catalog.by_name.get(command.name)
         if command.replacing is not msgspec.UNSET and command.replacing != (row.queue if row else None):
-            return self.row(command.name).queue
-        self._queues_changed = True
-        config = msgspec.json.encode(command.config).decode()
-        if row is None:
-            queue = Queue(command.name, command.config, command.paused, command.now)
-            number = self._db.execute(sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at)).lastrowid
-            self._know(QueueRow(number or 0, queue, [0] * len(State)))
-        else:
-            self._db.execute(sql.UPDATE_QUEUE, (config, command.paused, row.id))
-            queue = row.queue = Queue(command.name, command.config, command.paused, row.queue.created_at)
+            return self.catalog.row(command.name).queue
+        created_at = row.queue.created_at if row else command.now
+        queue = Queue(command.name, command.config, command.paused, created_at)
+        self.catalog.save(queue)
         dlq = command.config.dead_letter_queue
-        if dlq is not None and dlq not in self.by_name:
+        if dlq is not None and dlq not in self.catalog.by_name:
             self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now))
         return queue
 
     def _drop_queue(self, name: str) -> bool:
-        row = self.by_name.get(name)
-        if row is None:
-            return False
-        self._queues_changed = True
-        self._db.execute(sql.DROP_QUEUE, (row.id,))
-        del self.by_name[name], self._by_id[row.id], self._names[row.id]
-        self._dropped.append(row.id)
-        return True
+        row = self.catalog.by_name.get(name)
+        if row is not None:
+            self.catalog.drop(row)
+        return row is not None
 
     def _sweep(self, command: Sweep) -> bool:
         limit = self._chunk(command.limit)
         more = self._db.execute(sql.SWEEP_DEDUP, (command.now, limit)).rowcount == limit
-        if self._dropped:
-            self._queues_changed = True
-            number = self._dropped[-1]
+        if self.catalog.dropped:
+            number = self.catalog.dropped[-1]
             messages = self._db.execute(sql.SWEEP, (number, limit)).rowcount
             records = self._db.execute(sql.DROP_DEDUP, (number, limit)).rowcount
             self._unsaved += _ROW_BYTES * (messages + records)
             if max(messages, records) < limit:
-                self._db.execute(sql.DELETE_QUEUE, (number,))
-                self._dropped.pop()
-        return more or bool(self._dropped)
+                self.catalog.forget(number)
+        return more or bool(self.catalog.dropped)
 
     # -- small pieces --------------------------------------------------------------------------------------------------
-
-    def row(self, name: str) -> QueueRow:
-        """The queue of that name; raises `NotFound`."""
-        row = self.by_name.get(name)
-        if row is None:
-            raise NotFound(f"there is no queue {name}")
-        return row
-
-    def count(self, row: QueueRow, state: State, change: int) -> None:
-        """Keep the count of a queue; undone when the transaction is."""
-        if not change:
-            return
-        if row.id not in self._undo:
-            self._undo[row.id] = row.counts.copy()
-        row.counts[state] += change
 
     def _moved(self, before: Standing, after: Standing) -> None:
         if before.state is after.state and before.queue == after.queue:
             return
-        if after.queue not in self.by_name:  # no message is ever dropped silently
+        if after.queue not in self.catalog.by_name:  # no message is ever dropped silently
             self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at))
-        self.count(self.by_name[before.queue], before.state, -1)
-        self.count(self.by_name[after.queue], after.state, 1)
+        self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
+        self.catalog.count(self.catalog.by_name[after.queue], after.state, 1)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,9 +18,7 @@ from streambroker.core.message import Draft, Message, State, Verdict
 from streambroker.store.contract import Claim, Publish, Published, other_content
 from streambroker.store.sharing import Shares
 from streambroker.store.sql import statements as sql
-
-if TYPE_CHECKING:
-    from streambroker.store.sql.engine import QueueRow, SqliteEngine
+from streambroker.store.sql.catalog import Catalog, QueueRow
 
 _ROW_BYTES = 1_000
 _Lease = tuple[int, int, lifecycle.LeaseTerms]  # index of the claim, its now, what it gives
@@ -30,9 +28,9 @@ _READY, _DELAYED, _LEASED = State.READY, State.DELAYED, State.LEASED
 class Inserts:
     """Gathers the rows of one turn; `flush()` writes them."""
 
-    def __init__(self, connection: sqlite3.Connection, engine: SqliteEngine) -> None:
+    def __init__(self, connection: sqlite3.Connection, catalog: Catalog) -> None:
         self._db = connection
-        self._engine = engine
+        self._catalog = catalog
         self._plain: dict[tuple[Any, ...], list[Any]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._contents: list[tuple[int, bytes]] = []
@@ -43,7 +41,7 @@ class Inserts:
 
         `claimed` is empty in the answer where the claims have to be served from the table, after `flush()`.
         """
-        row = self._engine.row(command.queue)
+        row = self._catalog.row(command.queue)
         if command.batch_key is None and not command.digests:
             duplicates: list[int] = []
             fresh, ids = command.drafts, [draft.id for draft in command.drafts]
@@ -64,9 +62,9 @@ class Inserts:
         delayed = 0
         for draft in waiting:
             delayed += self._gather_waiting(row, draft, command.now)
-        self._engine.count(row, State.READY, len(waiting) - delayed)
-        self._engine.count(row, State.DELAYED, delayed)
-        self._engine.count(row, State.LEASED, len(leases))
+        self._catalog.count(row, State.READY, len(waiting) - delayed)
+        self._catalog.count(row, State.DELAYED, delayed)
+        self._catalog.count(row, State.LEASED, len(leases))
         for draft in fresh if leases else ():
             if lease := leases.get(draft.id):
                 claimed[lease[0]].append(self._gather_leased(row, draft, command.now, lease))
@@ -161,7 +159,7 @@ class Inserts:
                 for (number,) in self._db.execute(sql.SELECT_OLDEST, (row.id, int(state), priority, excess)).fetchall()
             )[:excess]
             self._db.execute(sql.DELETE, (sql.given(oldest),))
-            self._engine.count(row, state, -len(oldest))
+            self._catalog.count(row, state, -len(oldest))
             excess -= len(oldest)
             if not excess:
                 break

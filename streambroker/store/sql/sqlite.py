@@ -65,7 +65,7 @@ class SqliteStore:
         return await self._reader.queues()
 
     async def depth(self, queue: str) -> Depth:
-        return self._engine.depth(queue)
+        return self._engine.catalog.depth(queue)
 
     async def oldest_ready(self, queue: str) -> int | None:
         return await self._reader.oldest_ready(queue)

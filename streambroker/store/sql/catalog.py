@@ -1,0 +1,119 @@
+"""The queues as the writer knows them, and how many messages of each stand where.
+
+Counting a million rows for every look would cost more than the look is worth: the counts are read once at the start and
+kept from then on, undone with the transaction where one fails.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from streambroker.core.errors import NotFound
+from streambroker.core.message import State
+from streambroker.core.policy import QueueConfig
+from streambroker.store.contract import Depth, Queue
+from streambroker.store.sql import statements as sql
+
+
+class QueueRow(msgspec.Struct):
+    """A queue and how many messages stand where; `counts` is indexed by `State`."""
+
+    id: int
+    queue: Queue
+    counts: list[int]
+
+    @property
+    def config(self) -> QueueConfig:
+        return self.queue.config
+
+
+class Catalog:
+    """Owned by the writer's thread, which alone changes it; `depth()` may be read from any."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._undo: dict[int, list[int]] = {}
+        self._changed = False
+        self.load()
+
+    def load(self) -> None:
+        """Read all of it."""
+        self.by_name: dict[str, QueueRow] = {}
+        self.names: dict[int, str] = {}
+        self.dropped: list[int] = []
+        by_id: dict[int, QueueRow] = {}
+        for number, name, config, paused, created_at in self._db.execute(sql.SELECT_QUEUES).fetchall():
+            if name is None:
+                self.dropped.append(number)
+                continue
+            queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at)
+            by_id[number] = self._know(QueueRow(number, queue, [0] * len(State)))
+        for number, state, count in self._db.execute(sql.COUNT).fetchall():
+            if number in by_id:
+                by_id[number].counts[state] = count
+
+    def _know(self, row: QueueRow) -> QueueRow:
+        self.by_name[row.queue.name] = row
+        self.names[row.id] = row.queue.name
+        return row
+
+    # -- in a transaction ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A transaction begins: what changes from here on can be undone."""
+        self._undo, self._changed = {}, False
+
+    def undo(self) -> None:
+        """The transaction was rolled back."""
+        for number, counts in self._undo.items():
+            if (name := self.names.get(number)) is not None:
+                self.by_name[name].counts[:] = counts
+        if self._changed:
+            self.load()
+
+    def row(self, name: str) -> QueueRow:
+        """The queue of that name; raises `NotFound`."""
+        row = self.by_name.get(name)
+        if row is None:
+            raise NotFound(f"there is no queue {name}")
+        return row
+
+    def depth(self, name: str) -> Depth:
+        """How many messages of the queue stand where."""
+        row = self.by_name.get(name)
+        return Depth(*row.counts) if row else Depth()
+
+    def count(self, row: QueueRow, state: State, change: int) -> None:
+        """So many more messages of the queue stand there."""
+        if not change:
+            return
+        if row.id not in self._undo:
+            self._undo[row.id] = row.counts.copy()
+        row.counts[state] += change
+
+    def save(self, queue: Queue) -> None:
+        """A queue is new, or its configuration is."""
+        self._changed = True
+        config = msgspec.json.encode(queue.config).decode()
+        row = self.by_name.get(queue.name)
+        if row is None:
+            number = self._db.execute(sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at)).lastrowid
+            self._know(QueueRow(number or 0, queue, [0] * len(State)))
+        else:
+            self._db.execute(sql.UPDATE_QUEUE, (config, queue.paused, row.id))
+            row.queue = queue
+
+    def drop(self, row: QueueRow) -> None:
+        """A queue loses its name; its messages wait to be swept."""
+        self._changed = True
+        self._db.execute(sql.DROP_QUEUE, (row.id,))
+        del self.by_name[row.queue.name], self.names[row.id]
+        self.dropped.append(row.id)
+
+    def forget(self, number: int) -> None:
+        """All that a dropped queue left is swept."""
+        self._changed = True
+        self._db.execute(sql.DELETE_QUEUE, (number,))
+        self.dropped.remove(number)
