@@ -59,13 +59,13 @@ class _OneWrite:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head = b""
+        self._head: bytes | None = b""  # None once it has gone out
 
     def write(self, data: bytes) -> None:
         """The head, then the body, which may be empty; an interim response goes out at once."""
         if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            data, self._head = self._head + data, None
+        elif self._head is not None and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
             self._head = data
             return
         self._transport.write(data)

@@ -78,21 +78,21 @@ class MemoryStore:
             told(answer)
 
     async def get(self, message_id: int) -> Message | None:
-        return self.engine.get(message_id)  # type: ignore[no-any-return]
+        return self.engine.get(message_id)
 
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
     ) -> tuple[list[Message], str | None]:
-        return self.engine.browse(queue, status, key, contains, limit, cursor)  # type: ignore[no-any-return]
+        return self.engine.browse(queue, status, key, contains, limit, cursor)
 
     async def queues(self) -> list[Queue]:
-        return self.engine.queues()  # type: ignore[no-any-return]
+        return self.engine.queues()
 
     async def depth(self, queue: str) -> Depth:
-        return self.engine.depth(queue)  # type: ignore[no-any-return]
+        return self.engine.depth(queue)
 
     async def oldest_ready(self, queue: str) -> int | None:
-        return self.engine.oldest_ready(queue)  # type: ignore[no-any-return]
+        return self.engine.oldest_ready(queue)
 
     async def close(self) -> None:
         pass

@@ -20,7 +20,7 @@ class Stuck(AssertionError):
     """Everybody waits, and no timer runs: a wake-up was lost."""
 
 
-class _Leaping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Leaping(selectors.DefaultSelector):
     """Leaps instead of waiting."""
 
     loop: VirtualLoop
