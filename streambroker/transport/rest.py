@@ -77,6 +77,7 @@ class Rest:
         call.user  # noqa: B018 - who you are is asked before the body is looked at
         given = await call.json(_queue_in)
         require(call.user, Action.MANAGE, given.name)
+        _may_dead_letter(call, given.dead_letter_queue)
         queue, new = await self._broker.create_queue(given.name, given.config())
         return reply(await self._shown(queue), 201 if new else 200)
 
@@ -103,6 +104,7 @@ class Rest:
         name = call.queue(Action.MANAGE)
         self._broker.queue(name)
         change = await call.json(_change)
+        _may_dead_letter(call, change.dead_letter_queue)
         return reply(await self._shown(await self._broker.change_queue(name, change)))
 
     async def drop_queue(self, call: Call) -> Reply:
@@ -518,6 +520,12 @@ class Rest:
                 "POST", f"{one}/redrive", self.redrive, "Redrive messages", schemas.RedriveIn, {200: schemas.Redriven}
             ),
         ]
+
+
+def _may_dead_letter(call: Call, queue: str | None | msgspec.UnsetType) -> None:
+    """Whoever names a dead-letter queue sends messages there, so must be allowed to. Raises `NotFound`, `Forbidden`."""
+    if isinstance(queue, str):
+        require(call.user, Action.PUBLISH, queue)
 
 
 def _require_message(call: Call, action: Action, message: Message) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, assert_never
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
@@ -24,7 +22,6 @@ from streambroker.core.errors import (
     BrokerError,
     Forbidden,
     Invalid,
-    Malformed,
     NotFound,
     Unauthenticated,
     invalid,
@@ -33,50 +30,23 @@ from streambroker.core.lifecycle import Event, Settlement
 from streambroker.core.message import Draft, Message
 from streambroker.core.names import format_id, is_queue_name, parse_id
 from streambroker.protocol import frames
-from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import Limits, digest, draft, shown
 from streambroker.protocol.session import Session, Subscription
 from streambroker.store.contract import Acked, Published, Settled
 from streambroker.transport.http import Call, refuse
+from streambroker.transport.incoming import Close, check_length, first_of, frame_of, frames_of, id_of, parts_of, text_of
+from streambroker.transport.outbox import MAX_BYTES, STALL_S, Outbox
 from streambroker.transport.schemas import ConnectQuery
 
 log = logging.getLogger(__name__)
 
 HELLO_DEADLINE_S = 5
-STALL_S = 10
-"""A peer that reads nothing for so long is cut off."""
 EXPIRING_S = 60
 """How long before its token ends a client hears of it."""
-FRAME_BYTES = 256 * 1024
-"""About how much goes into one frame of deliveries, so that a small message behind does not wait for megabytes."""
 MAX_UNANSWERED = 2_000
 """Frames whose answer is due: beyond it the connection is not read until some are answered."""
-MAX_FRAMES = 1_000
-"""Frames in one array: bounds how long one client has the event loop."""
-MAX_OUTBOX = 4 * 1024 * 1024
-
 _CLEAN = frozenset({1000, 1001, 1005})
 _NOT_THE_CLIENTS_FAULT = frozenset({4450, 4503})
-
-_one_or_many = JsonDecoder[Any](frames.ClientFrame | list[frames.ClientFrame])
-_one = JsonDecoder[frames.ClientFrame](frames.ClientFrame)
-_parts = JsonDecoder[list[msgspec.Raw]](list[msgspec.Raw])
-
-
-class _Named(msgspec.Struct):
-    id: frames.FrameId = None
-
-
-_named = JsonDecoder[_Named](_Named)
-
-
-class Close(Exception):
-    """Close the connection with this code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class Sockets:
@@ -149,24 +119,23 @@ class Connection:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._transport: asyncio.Transport | None = scope.get("extensions", {}).get("streambroker.transport")
         self.id = secrets.token_urlsafe(12)
         self.session = Session()
         self.principal, self._subprotocol = self._who(scope)
         self._queue, self._credit = self._asked_for(scope)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._outbox: list[bytes] = []
-        self._outbox_bytes = 0
-        self._deliveries: deque[tuple[Subscription, list[Message]]] = deque()
-        self._something = asyncio.Event()
+        self._outbox = Outbox(
+            self.id,
+            send,
+            scope.get("extensions", {}).get("streambroker.transport"),
+            self._shown,
+            self._broker.feed,
+            self._moved,
+        )
         self._room = asyncio.Event()
         self._room.set()
-        self._sends = True
         self._unanswered = 0
-        self._closing: Close | None = None
         self._timers: list[asyncio.TimerHandle] = []
-        self._stall: asyncio.TimerHandle | None = None
-        self._written = 0
 
     # -- who is it -----------------------------------------------------------------------------------------------------
 
@@ -199,7 +168,7 @@ class Connection:
     async def run(self) -> None:
         """Serve the connection until it ends, whoever ends it; what it held is given back then."""
         self._door.sockets.open.add(self)
-        writer = asyncio.create_task(self._write())
+        writer = asyncio.create_task(self._outbox.run())
         clean = False
         try:
             request_id = (b"x-request-id", self._scope["streambroker.request_id"])
@@ -217,8 +186,7 @@ class Connection:
             self._door.sockets.open.discard(self)
             for timer in self._timers:
                 timer.cancel()
-            if self._stall is not None:
-                self._stall.cancel()
+            self._outbox.stop()
             writer.cancel()
             self._give_back(clean)
             self.ended.set_result(None)
@@ -235,11 +203,11 @@ class Connection:
         while True:
             event = await self._receive()
             if event["type"] == "websocket.disconnect":
-                if self._closing is not None:
-                    return self._closing.code in _NOT_THE_CLIENTS_FAULT
+                if self._outbox.closing is not None:
+                    return self._outbox.closing.code in _NOT_THE_CLIENTS_FAULT
                 return _is_clean(event)
-            await self._take(_text(event))
-            if self._sends and (self._unanswered > MAX_UNANSWERED or self._outbox_bytes > MAX_OUTBOX):
+            await self._take(text_of(event))
+            if not self._outbox.ended and (self._unanswered > MAX_UNANSWERED or self._outbox.size > MAX_BYTES):
                 self._room.clear()
                 await self._room.wait()
 
@@ -252,7 +220,7 @@ class Connection:
             raise Close(4408, "no hello came within 5 s") from None
         if event["type"] == "websocket.disconnect":
             return event
-        first, rest = _first_of(_text(event))
+        first, rest = first_of(text_of(event))
         if not isinstance(first, frames.Hello) or first.token is None:
             raise Close(4401, "the first frame must be a hello with a token")
         try:
@@ -260,7 +228,10 @@ class Connection:
         except Unauthenticated as error:
             raise Close(4401, error.detail) from None
         self._welcome(first.id)
-        await self._take_apart(rest)
+        try:
+            await self._take_apart(rest)
+        except Invalid as error:
+            self._refuse(None, error)
         return None
 
     def _welcome(self, frame_id: frames.FrameId) -> None:
@@ -283,59 +254,44 @@ class Connection:
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection from outside, after what is in the outbox."""
-        if self._closing is None:
-            self._closing = Close(code, reason)
-            self._something.set()
-            self._room.set()
+        self._outbox.close(Close(code, reason))
+        self._room.set()
 
     async def _finish(self, writer: asyncio.Task[None], close: Close) -> None:
         """Say the last words, then close."""
-        self._closing = self._closing or close
-        self._something.set()
+        self._outbox.close(close)
         await asyncio.wait([writer], timeout=STALL_S)
 
     def _give_back(self, clean: bool) -> None:
-        unseen: dict[Subscription, list[Message]] = {}
-        for subscription, messages in self._deliveries:
-            unseen.setdefault(subscription, []).extend(messages)
-        self._deliveries.clear()
         for subscription in self.session.close():
-            self._broker.unsubscribe(subscription, clean, unseen.get(subscription, ()))
+            self._broker.unsubscribe(subscription, clean, self._outbox.withdraw(subscription))
 
     # -- frames in -----------------------------------------------------------------------------------------------------
 
     async def _take(self, text: str) -> None:
         try:
-            given = _one_or_many(text)
-        except Malformed as error:
-            raise Close(4400, error.detail[:100]) from None
-        except Invalid:
-            # Some frame does not fit: answer each on its own.
-            await self._take_apart(_parts_of(text))
-            return
-        if type(given) is list:
-            if len(given) > MAX_FRAMES:
-                self._refuse(None, _too_many_frames())
+            given = frames_of(text)
+            if given is None:  # some frame does not fit: answer each on its own
+                await self._take_apart(parts_of(text))
                 return
-            for queue, run in groupby(given, _publishes_to):
-                frames_of_run = list(run)
-                if queue is None or len(frames_of_run) == 1:
-                    for frame in frames_of_run:
-                        await self._act(frame)
-                else:
-                    await self._publish_run(queue, frames_of_run)
-        else:
-            await self._act(given)
-
-    async def _take_apart(self, parts: Sequence[bytes]) -> None:
-        if len(parts) > MAX_FRAMES:
-            self._refuse(None, _too_many_frames())
+        except Invalid as error:
+            self._refuse(None, error)
             return
+        for queue, run in groupby(given, _publishes_to):
+            if queue is None:
+                for frame in run:
+                    await self._act(frame)
+            else:
+                await self._publish_run(queue, [frame for frame in run if isinstance(frame, frames.Publish)])
+
+    async def _take_apart(self, parts: list[bytes]) -> None:
+        """Raises `Invalid` where they are too many."""
+        check_length(parts)
         for part in parts:
             try:
-                frame = _one(part)
+                frame = frame_of(part)
             except BrokerError as error:
-                self._refuse(_id_of(part), error)
+                self._refuse(id_of(part), error)
             else:
                 await self._act(frame)
 
@@ -387,6 +343,9 @@ class Connection:
 
         What a client sends in one turn of its loop comes as one array; what a command costs is then shared.
         """
+        if len(run) == 1:
+            await self._act(run[0])
+            return
         try:
             require(self._user, Action.PUBLISH, queue)
             config = (await self._broker.ensure_queue(queue)).config
@@ -523,7 +482,12 @@ class Connection:
 
     def _answered(self, count: int) -> None:
         self._unanswered -= count
-        if self._unanswered <= MAX_UNANSWERED // 2 and self._outbox_bytes <= MAX_OUTBOX // 2:
+        self._moved()
+
+    def _moved(self) -> None:
+        """The client is read again where it was not."""
+        few = self._unanswered <= MAX_UNANSWERED // 2 and self._outbox.size <= MAX_BYTES // 2
+        if few or self._outbox.ended:
             self._room.set()
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
@@ -555,8 +519,7 @@ class Connection:
 
     async def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
         subscription = self.session.remove(frame.sub)
-        unseen = [message for s, messages in self._deliveries if s is subscription for message in messages]
-        self._deliveries = deque(entry for entry in self._deliveries if entry[0] is not subscription)
+        unseen = self._outbox.withdraw(subscription)
         given_back = self._broker.unsubscribe(subscription, True, unseen)
         if given_back is not None:
             await given_back
@@ -582,9 +545,7 @@ class Connection:
     def deliverable(self, subscription: Subscription, messages: list[Message]) -> None:
         """See `protocol.session.Owner`."""
         self._broker.hold(subscription, messages)
-        subscription.unsent += sum([len(message.content) for message in messages])
-        self._deliveries.append((subscription, messages))
-        self._something.set()
+        self._outbox.deliver(subscription, messages)
 
     def lost(self, subscription: Subscription, message_id: int, reason: str) -> None:
         """See `protocol.session.Owner`."""
@@ -600,66 +561,11 @@ class Connection:
     # -- frames out ----------------------------------------------------------------------------------------------------
 
     def say(self, frame: bytes) -> None:
-        """Put a frame into the outbox; what gathers in one turn of the loop is sent as one."""
-        self._outbox.append(frame)
-        self._outbox_bytes += len(frame)
-        self._something.set()
+        """Put a frame into the outbox."""
+        self._outbox.say(frame)
 
     def _refuse(self, frame_id: frames.FrameId, error: BrokerError) -> None:
         self.say(frames.error(frame_id, error, f"urn:streambroker:session:{self.id}"))
-
-    async def _write(self) -> None:
-        """Send what gathers, until the connection ends."""
-        try:
-            while True:
-                await self._something.wait()
-                self._something.clear()
-                while self._outbox or self._deliveries:
-                    await self._write_some()
-                if self._closing is not None:
-                    await self._send(
-                        {"type": "websocket.close", "code": self._closing.code, "reason": self._closing.reason}
-                    )
-                    return
-        except OSError:
-            return  # the peer is gone; the reader hears of it too
-        finally:
-            self._sends = False
-            self._room.set()  # the reader need not wait for what is not sent any more
-
-    async def _write_some(self) -> None:
-        """Send one frame: all answers, and deliveries up to `FRAME_BYTES`, together for each subscription."""
-        parts, self._outbox, self._outbox_bytes = self._outbox, [], 0
-        sent: dict[Subscription, list[Message]] = {}
-        size = 0
-        while self._deliveries and size < FRAME_BYTES:
-            subscription, messages = self._deliveries.popleft()
-            taken, count = self._some(messages, FRAME_BYTES - size)
-            size += count
-            if subscription in sent:
-                sent[subscription] += taken
-            else:
-                sent[subscription] = taken
-            if len(taken) < len(messages):
-                self._deliveries.appendleft((subscription, messages[len(taken) :]))
-        for subscription, messages in sent.items():
-            parts.append(frames.deliver(subscription.name, self._shown(subscription, messages)))
-        await self._send_text(frames.batch(parts))
-        for subscription, messages in sent.items():
-            subscription.unsent -= sum([len(message.content) for message in messages])
-            self._broker.feed(subscription)
-        if self._unanswered <= MAX_UNANSWERED // 2:
-            self._room.set()
-
-    @staticmethod
-    def _some(messages: list[Message], room: int) -> tuple[list[Message], int]:
-        """The first of `messages` that fit into `room` bytes, at least one; and their size."""
-        size = 0
-        for index, message in enumerate(messages):
-            size += len(message.content)
-            if size > room and index:
-                return messages[:index], size - len(message.content)
-        return messages, size
 
     def _shown(self, subscription: Subscription, messages: Sequence[Message]) -> list[bytes]:
         # What was lost before it could be sent (deleted, settled elsewhere) is not sent at all.
@@ -668,27 +574,6 @@ class Connection:
             return []
         held = subscription.held
         return [shown(m, config, delivered=True) for m in messages if held.get(m.id) == m.lease]
-
-    async def _send_text(self, text: bytes) -> None:
-        """Send one frame; a peer that reads nothing for `STALL_S` is cut off."""
-        self._written += len(text)
-        await self._send({"type": "websocket.send", "text": text.decode()})
-        if self._stall is None and self._transport is not None and self._transport.get_write_buffer_size():
-            self._watch_reading(self._transport, -1)
-
-    def _watch_reading(self, transport: asyncio.Transport, last: int) -> None:
-        """Look every `STALL_S` whether the peer has read anything since `last` of our bytes."""
-        unread = transport.get_write_buffer_size()
-        read = self._written - unread
-        if unread == 0:
-            self._stall = None
-        elif read <= last:
-            log.warning("connection %s read nothing for %s s and is cut off", self.id, STALL_S)
-            self._closing = Close(4508, "slow consumer")
-            transport.abort()
-        else:
-            loop = asyncio.get_running_loop()
-            self._stall = loop.call_later(STALL_S, self._watch_reading, transport, read)
 
 
 def _publishes_to(frame: frames.ClientFrame) -> str | None:
@@ -717,50 +602,6 @@ def _results(
         code = "lease_lost" if text in unknown else refusals.get(parse_id(text) or 0, "lease_lost")
         results.append(frames.Result(text, code is None, code))
     return frames.settled(frame.id, results)
-
-
-def _text(event: Any) -> str:
-    text: str | None = event.get("text")
-    if text is not None:
-        return text
-    try:
-        decoded: str = event["bytes"].decode()
-    except UnicodeDecodeError:
-        raise Close(4400, "a binary frame must hold JSON in UTF-8") from None
-    return decoded
-
-
-def _too_many_frames() -> BrokerError:
-    return invalid("", f"an array holds at most {MAX_FRAMES:,} frames; nothing of it was done")
-
-
-def _parts_of(text: str) -> list[bytes]:
-    """The frames of a message, each as text still. Raises `Close` where they are no objects."""
-    try:
-        parts = [bytes(part) for part in _parts(text)] if text.lstrip()[:1] == "[" else [text.strip().encode()]
-    except BrokerError as error:
-        raise Close(4400, error.detail[:100]) from None
-    if any(part[:1] != b"{" for part in parts):
-        raise Close(4400, "a frame is a JSON object, or an array of them")
-    return parts
-
-
-def _first_of(text: str) -> tuple[frames.ClientFrame | None, list[bytes]]:
-    """The first frame of the first message (None where it does not fit), and the rest. Raises `Close`."""
-    first, *rest = _parts_of(text) or [b"{}"]
-    try:
-        return _one(first), rest
-    except Malformed as error:
-        raise Close(4400, error.detail[:100]) from None
-    except Invalid:
-        return None, rest
-
-
-def _id_of(part: bytes) -> frames.FrameId:
-    try:
-        return _named(part).id
-    except BrokerError:
-        return None
 
 
 def _is_clean(event: Any) -> bool:

@@ -22,7 +22,7 @@ from streambroker.app import FRAME_OVERHEAD, Node
 from streambroker.config import Settings
 from streambroker.core.access import Action, Grant, Role
 from streambroker.core.errors import StorageFailed
-from streambroker.transport import server, websocket
+from streambroker.transport import outbox, server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -217,7 +217,7 @@ async def closing(connection: ClientConnection) -> AsyncIterator[str | bytes]:
 async def test_a_client_that_sends_and_never_reads_is_gone_from_the_stats_and_its_messages_are_back(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket, "STALL_S", 0.2)
+    monkeypatch.setattr(outbox, "STALL_S", 0.2)
     await house.admin.post("/queues", json={"name": "stuck", "max_attempts": 0})
     ids = [await house.publish("stuck", n) for n in range(3)]
     uri = parse_uri(f"ws{house.url.removeprefix('http')}/ws")

@@ -10,7 +10,9 @@ import pytest
 
 from streambroker.core.message import State
 from streambroker.store.contract import Settle
-from streambroker.transport.websocket import MAX_FRAMES, MAX_OUTBOX, MAX_UNANSWERED, STALL_S
+from streambroker.transport.incoming import MAX_FRAMES
+from streambroker.transport.outbox import MAX_BYTES, STALL_S
+from streambroker.transport.websocket import MAX_UNANSWERED
 from tests.broker.virtual import in_virtual_time, turns
 from tests.broker.world import running
 
@@ -31,7 +33,7 @@ async def test_a_client_that_sends_without_reading_is_cut_off_and_forgotten(wait
         await peer.deliveries(2)
         peer.stop_reading()
         many = msgspec.json.encode([PING] * MAX_FRAMES).decode()
-        for _ in range(2 * MAX_OUTBOX // (MAX_FRAMES * len('{"op":"pong"}'))):
+        for _ in range(2 * MAX_BYTES // (MAX_FRAMES * len('{"op":"pong"}'))):
             peer.send_raw(many)
             await turns(3)
         for _ in range(waiting):  # what the operating system has read already, and the connection has not
