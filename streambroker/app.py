@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from streambroker.broker.broker import Broker
 from streambroker.broker.clock import steady_clock
 from streambroker.config import Settings
-from streambroker.core.errors import DataDirUnusable, NotFound, Overloaded, StorageFailed
+from streambroker.core.errors import BrokerError, DataDirUnusable, NotFound, Overloaded, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe import logging as logging_setup
 from streambroker.protocol.messages import Limits
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 FRAME_OVERHEAD = 64 * 1024
 """What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
 _DRAIN_LOOK_S = 0.05
+FAIL_STOP_S = 15
+"""How long a broker whose storage failed may take to end, in seconds."""
+EXIT_INPUT_OUTPUT = 74
 
 
 def wall_ms() -> int:
@@ -173,12 +178,18 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     failed: asyncio.Future[None] = loop.create_future()
 
     def asked_to_stop() -> None:
+        if hurry.is_set():
+            os._exit(EXIT_INPUT_OUTPUT)  # asked a third time: something hangs
         (hurry if stop.is_set() else stop).set()
 
     def storage_failed(error: StorageFailed) -> None:
         log.critical("the storage failed; the broker stops: %s", error)
         if not failed.done():
             failed.set_exception(error)
+            # Nothing may keep a broker alive that cannot keep its promises: not even a disk that does not answer.
+            watchdog = threading.Timer(FAIL_STOP_S, os._exit, (EXIT_INPUT_OUTPUT,))
+            watchdog.daemon = True
+            watchdog.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
@@ -187,7 +198,7 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     front = server.Server(server.configured(lobby, settings.heartbeat_ms, settings.max_message_bytes + FRAME_OVERHEAD))
     serving = asyncio.create_task(front.serve(sockets=[sock]))
     try:
-        node = await Node.open(settings, storage_failed)
+        node = await _opened(settings, storage_failed, failed)
         try:
             lobby.application = node.application()
             await asyncio.wait(
@@ -211,10 +222,22 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
             await node.close()
         if failed.done():
             failed.result()
+        if not stop.is_set():
+            raise OSError("the server ended by itself; its log says why")
     finally:
         front.should_exit = True
         await asyncio.wait([serving], timeout=10)
         sock.close()
+
+
+async def _opened(settings: Settings, storage_failed: Callable[[StorageFailed], None], failed: Any) -> Node:
+    try:
+        return await Node.open(settings, storage_failed)
+    except BrokerError:
+        await asyncio.sleep(0)  # the news of a failed storage comes by the loop
+        if failed.done():
+            failed.result()
+        raise
 
 
 def _announce(settings: Settings, port: int, password: str | None, say: Callable[[str], None]) -> None:

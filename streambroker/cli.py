@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import IntEnum
 from typing import Annotated, Any
@@ -75,7 +76,10 @@ def main() -> None:
     except DataDirUnusable as error:
         _fail(Exit.CANNOT_USE, error)
     except StorageFailed as error:
-        _fail(Exit.INPUT_OUTPUT, error)
+        sys.stderr.write(f"streambroker: {error}\n")
+        sys.stderr.flush()
+        # At once: an ordinary exit would close the database, and so write to a file of which nothing is known.
+        os._exit(Exit.INPUT_OUTPUT)
     except OSError as error:
         _fail(Exit.UNAVAILABLE, error)
 

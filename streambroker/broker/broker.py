@@ -6,6 +6,7 @@ Used on one event loop. Everything that a caller is told is durable by then; con
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from streambroker.broker.rates import SAMPLE_MS, Rates
 from streambroker.broker.tick import Tick
 from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
 from streambroker.core.lifecycle import Event, Fate, Settlement
-from streambroker.core.message import STATES_OF, Draft, Message, State, Status
+from streambroker.core.message import STATES_OF, Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import QueueConfig, QueueConfigChange
 from streambroker.notify.contract import Notifier
@@ -50,6 +51,8 @@ CHUNK = 1_000
 """Messages that one command of a purge, a redrive or the tick changes, so that none keeps the writer for long."""
 
 
+SWEEP_S = 600
+"""How often dedup records that are over are looked for, in seconds."""
 RETRY_S = 1.0
 """How long to wait before a command that the store refused is given again, in seconds."""
 
@@ -84,6 +87,7 @@ class Broker:
         self._polls: set[Poll] = set()
         self._tick = Tick(clock, self._do_overdue)
         self._sweeping: asyncio.Task[None] | None = None
+        self._dropped = asyncio.Event()
         self._sampling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,7 +97,7 @@ class Broker:
         self._notifier.watch(self._wake)
         self._tick.start()
         self._sampling = asyncio.create_task(self._sample())
-        self._sweep()
+        self._sweeping = asyncio.create_task(self._sweep_all())
 
     async def stop(self) -> None:
         """Stop the tick; the store is closed by whoever opened it."""
@@ -171,7 +175,7 @@ class Broker:
             dispatcher.remove(holder)
             self._holders.discard(holder)
             holder.queue_dropped()
-        self._sweep()
+        self._dropped.set()
 
     async def purge(self, name: str, states: Sequence[State]) -> int:
         """Delete the messages that stand in `states`; answers how many."""
@@ -248,7 +252,7 @@ class Broker:
             raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
         dispatcher = self._dispatcher(queue)
         now = self.clock()
-        size = sum([len(draft.content) for draft in drafts])
+        size = sum([weight(draft.content, draft.attributes) for draft in drafts])
         reservations, claims = dispatcher.reserve(len(drafts), size, now)
         command = Publish(queue, drafts, now, claims, batch_key, digest, digests, size)
 
@@ -279,6 +283,7 @@ class Broker:
         if reservations:
             self._note_leases(dispatcher, command.claims, answer.claimed)
             dispatcher.served(reservations, answer.claimed)
+            dispatcher.pump()  # who got nothing of it stands in line again, and something else may be ready
         if answer.ready:
             self._notifier.notify(command.queue)
 
@@ -298,7 +303,12 @@ class Broker:
     def hold(self, holder: Holder, messages: Sequence[Message]) -> None:
         """The holder has been handed these: it is told when they are no longer its own."""
         for message in messages:
+            before = self._held.get(message.id)
             self._held[message.id] = holder
+            if before is not None and before is not holder and before.held.pop(message.id, None) is not None:
+                # It changed hands before the news of how the old lease ended came round.
+                before.lost(message.id, "expired")
+                self.feed(before)
 
     def unsubscribe(self, holder: Holder, clean: bool, unseen: Sequence[Message] = ()) -> asyncio.Future[None] | None:
         """End a subscription that is closed already. Session leases are given back; not `clean`: as a failure each.
@@ -311,7 +321,8 @@ class Broker:
         never_sent = {message.id for message in unseen}
         items = []
         for message_id, token in holder.held.items():
-            self._held.pop(message_id, None)
+            if self._held.get(message_id) is holder:
+                del self._held[message_id]
             if message_id in never_sent:
                 items.append(Settlement(message_id, Event.RELEASE, token, unseen=True))
             elif holder.session_lease:
@@ -550,19 +561,18 @@ class Broker:
             self._notifier.notify(queue)
         return lapsed.next_due
 
-    def _sweep(self) -> None:
-        if self._sweeping is None or self._sweeping.done():
-            self._sweeping = asyncio.create_task(self._sweep_all())
-
     async def _sweep_all(self) -> None:
-        """Delete what dropped queues left, then every ten minutes what dedup records are over."""
+        """Delete what dropped queues left, at once, and every ten minutes what dedup records are over."""
         while True:
+            self._dropped.clear()
             try:
                 while await self._store.submit(Sweep(self.clock(), CHUNK)):
                     pass
             except BrokerError as error:
                 log.warning("sweeping has to wait: %s", error.detail)
-            await asyncio.sleep(600)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._dropped.wait()
 
     async def _sample(self) -> None:
         while True:

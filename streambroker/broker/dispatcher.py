@@ -10,7 +10,7 @@ from typing import Protocol
 from streambroker.broker.clock import Clock
 from streambroker.broker.rates import Meter
 from streambroker.core.lifecycle import LeaseTerms
-from streambroker.core.message import Message
+from streambroker.core.message import Message, weight
 from streambroker.store.contract import Claim, Queue
 
 CLAIM_EACH, CLAIM_ALL = 500, 2_000
@@ -112,6 +112,7 @@ class Dispatcher:
     def configure(self, queue: Queue) -> None:
         """The queue's configuration changed, or it was paused or resumed."""
         self.queue = queue
+        self._ready = True  # a claim that came while it was paused found nothing, which says nothing
         self.pump()
 
     def add(self, consumer: Consumer) -> None:
@@ -193,7 +194,7 @@ class Dispatcher:
             messages = got[index] if index < len(got) else []
             if left := consumer.deliver(count, size, messages):
                 self._release(left)
-            if consumer in self.consumers and consumer.wants()[0] > 0:
+            if consumer in self.consumers and consumer not in self._claiming and consumer.wants()[0] > 0:
                 self._hungry[consumer] = None
 
     def _claimed(self, reservations: list[Reservation], claims: list[Claim], got: list[list[Message]]) -> None:
@@ -206,4 +207,5 @@ class Dispatcher:
 
 
 def _had_room(claim: Claim, messages: list[Message]) -> bool:
-    return len(messages) < claim.limit and sum(len(message.content) for message in messages) < claim.max_bytes
+    taken = sum([weight(message.content, message.attributes) for message in messages])
+    return len(messages) < claim.limit and taken < claim.max_bytes

@@ -66,6 +66,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     at: int
 
 
+def weight(content: bytes, attributes: bytes | None) -> int:
+    """The bytes that a message counts for wherever bytes are bounded."""
+    return len(content) + len(attributes or b"")
+
+
 class Draft(msgspec.Struct, gc=False):
     """A message before it is stored. Times in milliseconds since 1970; `content` is kept byte for byte."""
 

@@ -19,6 +19,7 @@ from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.times import milliseconds, rfc3339
 
 MAX_BATCH = 1_000
+MAX_HEADERS_BYTES = 64 * 1024
 _NO_NUL = r"^[^\x00]*$(?!\n)"
 Text = Annotated[str, msgspec.Meta(pattern=_NO_NUL, max_length=1_024)]
 Label = Annotated[str, msgspec.Meta(pattern=_NO_NUL, min_length=1, max_length=512)]
@@ -130,6 +131,8 @@ def _attributes(given: DraftIn, binary: bool, trace: str | None, at: str) -> byt
 
 
 def _check_headers(headers: Raw, at: str) -> None:
+    if len(bytes(headers)) > MAX_HEADERS_BYTES:
+        raise invalid(f"{at}/headers", f"holds more than {MAX_HEADERS_BYTES:,} bytes; put it into the content")
     try:
         found = _headers(bytes(headers))
     except Invalid as error:

@@ -21,8 +21,8 @@ from streambroker.store.contract import Command, Engine, Publish
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MAX_WAITING = 20_000
-"""Publish commands that may wait for a commit; one more is refused (503), never accepted and dropped."""
+MAX_WAITING = 100_000
+"""Messages that may wait for a commit; one more is refused (503), never accepted and dropped."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 LAZY_S = 0.005
 """How long a command that nobody waits for may wait for company, in seconds."""
@@ -121,7 +121,7 @@ class GroupCommit:
         size = command.size
         if self._waiting_publishes >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise Overloaded("more is waiting to be stored than the broker may hold", retry_after_ms=1_000)
-        self._waiting_publishes += 1
+        self._waiting_publishes += len(command.drafts)
         self._waiting_bytes += size
         return size
 
@@ -136,7 +136,7 @@ class GroupCommit:
     def _answer(self, items: Sequence[_Item], answers: Sequence[Any]) -> None:
         for (item, told, size), answer in zip(items, answers, strict=True):
             if type(item) is Publish:
-                self._waiting_publishes -= 1
+                self._waiting_publishes -= len(item.drafts)
                 self._waiting_bytes -= size
             try:
                 told(answer)
@@ -169,7 +169,8 @@ class GroupCommit:
                 self._loop.call_soon_threadsafe(self._fail, group, failure)
             if last:
                 break
-        self._engine.close()
+        if failure is None:  # else nothing is known of what is on the disk: leave it as it is
+            self._engine.close()
 
     def _take_more(self, group: list[_Item]) -> bool:
         """Add to the group what else is waiting; whether the end of all groups was among it."""
@@ -196,9 +197,12 @@ class GroupCommit:
                 answer = self._worked(works[0][0])
                 self._loop.call_soon_threadsafe(self._answer, [works.pop(0)], [answer])
             self._engine.tidy()
-        except StorageFailed as error:
-            self._loop.call_soon_threadsafe(self._fail, commands + works, error)
-            return error
+        except Exception as error:  # whatever it is: a writer that ends unheard would leave everybody waiting
+            failure = error if isinstance(error, StorageFailed) else StorageFailed(f"the writer failed: {error!r}")
+            if failure is not error:
+                log.exception("the writer failed")
+            self._loop.call_soon_threadsafe(self._fail, commands + works, failure)
+            return failure
         return None
 
     def _worked(self, item: Any) -> Any:

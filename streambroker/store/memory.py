@@ -14,7 +14,7 @@ import msgspec
 from streambroker.core import lifecycle
 from streambroker.core.errors import BrokerError, NotFound, QueueFull
 from streambroker.core.lifecycle import Fate
-from streambroker.core.message import STATES_OF, Draft, Message, Standing, State, Status, Verdict
+from streambroker.core.message import STATES_OF, Draft, Message, Standing, State, Status, Verdict, weight
 from streambroker.core.policy import QueueConfig
 from streambroker.store import paging
 from streambroker.store.contract import (
@@ -215,12 +215,14 @@ class MemoryEngine:
     def _claim(self, claims: Sequence[Claim]) -> list[list[Message]]:
         got: list[list[Message]] = [[] for _ in claims]
         for queue, indexes in by_queue(claims):
+            if queue not in self._queues or self._queues[queue].paused:
+                continue
             shares = Shares([claims[i] for i in indexes])
             now = claims[indexes[0]].now
             for message in sorted(self._in(queue, State.READY), key=lambda m: (-m.priority, m.id)):
                 if message.expires_at is not None and message.expires_at <= now:
                     continue
-                dealt = shares.deal(len(message.content))
+                dealt = shares.deal(weight(message.content, message.attributes))
                 if dealt is None:
                     break
                 claim = claims[indexes[dealt]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Send
 
-from streambroker.core.message import Message
+from streambroker.core.message import Message, weight
 from streambroker.protocol import frames
 from streambroker.protocol.session import Subscription
 from streambroker.transport.incoming import Close
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 STALL_S = 10
 """A peer that reads nothing for so long is cut off."""
+CLOSE_S = 3
+"""How long a close may wait for a peer that does not read."""
 FRAME_BYTES = 256 * 1024
 """About how much goes into one frame of deliveries, so that a small message behind does not wait for megabytes."""
 MAX_BYTES = 4 * 1024 * 1024
@@ -51,6 +53,7 @@ class Outbox:
         self._deliveries: deque[tuple[Subscription, list[Message]]] = deque()
         self._something = asyncio.Event()
         self._stall: asyncio.TimerHandle | None = None
+        self._cut: asyncio.TimerHandle | None = None
         self._written = 0
         self.closing: Close | None = None
         self.ended = False
@@ -68,7 +71,7 @@ class Outbox:
 
     def deliver(self, subscription: Subscription, messages: list[Message]) -> None:
         """Send messages; until then they count as the subscription's `unsent`."""
-        subscription.unsent += sum([len(message.content) for message in messages])
+        subscription.unsent += sum([weight(message.content, message.attributes) for message in messages])
         self._deliveries.append((subscription, messages))
         self._something.set()
 
@@ -79,15 +82,21 @@ class Outbox:
         return unsent
 
     def close(self, close: Close) -> None:
-        """Close the connection after what waits; the first reason given counts."""
+        """Close the connection after the answers that wait; the first reason given counts.
+
+        A peer that does not read is cut off `CLOSE_S` later.
+        """
         if self.closing is None:
             self.closing = close
             self._something.set()
+            if self._transport is not None:
+                self._cut = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
 
     def stop(self) -> None:
         """Watch the peer no longer."""
-        if self._stall is not None:
-            self._stall.cancel()
+        for timer in (self._stall, self._cut):
+            if timer is not None:
+                timer.cancel()
 
     async def run(self) -> None:
         """Send what gathers, until the connection ends."""
@@ -95,7 +104,7 @@ class Outbox:
             while True:
                 await self._something.wait()
                 self._something.clear()
-                while self._frames or self._deliveries:
+                while self._frames or (self._deliveries and self.closing is None):
                     await self._send_some()
                 if (close := self.closing) is not None:
                     await self._send({"type": "websocket.close", "code": close.code, "reason": close.reason})
@@ -113,12 +122,12 @@ class Outbox:
         for subscription, messages in taken.items():
             parts.append(frames.deliver(subscription.name, self._shown(subscription, messages)))
         text = frames.batch(parts)
-        self._written += len(text)
         await self._send({"type": "websocket.send", "text": text.decode()})
+        self._written += len(text)
         if self._stall is None and self._transport is not None and self._transport.get_write_buffer_size():
             self._watch_reading(self._transport, -1)
         for subscription, messages in taken.items():
-            subscription.unsent -= sum([len(message.content) for message in messages])
+            subscription.unsent -= sum([weight(message.content, message.attributes) for message in messages])
             self._sent(subscription)
         self._moved()
 
@@ -157,7 +166,8 @@ def _first(messages: list[Message], room: int) -> tuple[list[Message], int]:
     """The first of `messages` that fit into `room` bytes, at least one; and their size."""
     size = 0
     for index, message in enumerate(messages):
-        size += len(message.content)
-        if size > room and index:
-            return messages[:index], size - len(message.content)
+        own = weight(message.content, message.attributes)
+        if size + own > room and index:
+            return messages[:index], size
+        size += own
     return messages, size

@@ -262,6 +262,10 @@ class Rest:
             if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
                 self._broker.release(waiting.result())
             raise ClientLeft
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._broker.release(waiting.result())
+            raise
         finally:
             self._counters.long_polls -= 1
             waiting.cancel()
@@ -522,7 +526,7 @@ class Rest:
         ]
 
 
-def _may_dead_letter(call: Call, queue: str | None | msgspec.UnsetType) -> None:
+def _may_dead_letter(call: Call, queue: str | msgspec.UnsetType | None) -> None:
     """Whoever names a dead-letter queue sends messages there, so must be allowed to. Raises `NotFound`, `Forbidden`."""
     if isinstance(queue, str):
         require(call.user, Action.PUBLISH, queue)

@@ -46,6 +46,7 @@ EXPIRING_S = 60
 MAX_UNANSWERED = 2_000
 """Frames whose answer is due: beyond it the connection is not read until some are answered."""
 _CLEAN = frozenset({1000, 1001, 1005})
+_NO_LONGER_WELCOME = frozenset({4401, 4450})
 _NOT_THE_CLIENTS_FAULT = frozenset({4450, 4503})
 
 
@@ -206,6 +207,8 @@ class Connection:
                 if self._outbox.closing is not None:
                     return self._outbox.closing.code in _NOT_THE_CLIENTS_FAULT
                 return _is_clean(event)
+            if self._outbox.closing is not None and self._outbox.closing.code in _NO_LONGER_WELCOME:
+                continue  # its session has ended: nothing more is done in its name
             await self._take(text_of(event))
             if not self._outbox.ended and (self._unanswered > MAX_UNANSWERED or self._outbox.size > MAX_BYTES):
                 self._room.clear()

@@ -16,7 +16,7 @@ import msgspec
 from streambroker.core import lifecycle
 from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed, StorageFull
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
-from streambroker.core.message import Standing, State
+from streambroker.core.message import Standing, State, weight
 from streambroker.core.policy import QueueConfig
 from streambroker.store.contract import (
     Acked,
@@ -135,9 +135,12 @@ class SqliteEngine:
     def _roll_back(self, error: BaseException) -> None:
         if isinstance(error, sqlite3.Error) and _code(error) in _FATAL:
             raise StorageFailed(f"the storage failed: {error} ({error.sqlite_errorname})") from error
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-        self.catalog.undo()
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self.catalog.undo()
+        except sqlite3.Error as other:
+            raise StorageFailed(f"the storage failed while it undid a transaction: {other}") from other
 
     def tidy(self) -> None:
         """Between turns: move the write-ahead log into the file when enough has gathered, and look for room."""
@@ -265,7 +268,7 @@ class SqliteEngine:
         got: list[list[Any]] = [[] for _ in claims]
         for name, indexes in by_queue(claims):
             row = self.catalog.by_name.get(name)
-            if row is None or not row.counts[State.READY]:
+            if row is None or row.queue.paused or not row.counts[State.READY]:
                 continue
             asked = [claims[i] for i in indexes]
             self._deal(row, asked, [got[i] for i in indexes])
@@ -276,7 +279,7 @@ class SqliteEngine:
         cursor = self._db.execute(sql.SELECT_READY, (row.id, claims[0].now, shares.total()))
         name = row.queue.name
         for values in cursor:
-            dealt = shares.deal(len(values[-1]))
+            dealt = shares.deal(weight(values[-1], values[-2]))
             if dealt is None:
                 break
             claim = claims[dealt]

@@ -14,7 +14,7 @@ import msgspec
 
 from streambroker.core import lifecycle
 from streambroker.core.errors import QueueFull
-from streambroker.core.message import Draft, Message, State, Verdict
+from streambroker.core.message import Draft, Message, State, Verdict, weight
 from streambroker.store.contract import Claim, Publish, Published, other_content
 from streambroker.store.sharing import Shares
 from streambroker.store.sql import statements as sql
@@ -55,7 +55,7 @@ class Inserts:
             self._db.executemany(sql.INSERT_DEDUP, records)
         claimed: Sequence[list[Message]] = ()
         leases: dict[int, _Lease] = {}
-        if command.claims and not row.counts[State.READY]:
+        if command.claims and not row.counts[State.READY] and not row.queue.paused:
             leases = self._deal(fresh, command)
             claimed = [[] for _ in command.claims]
         waiting = [draft for draft in fresh if draft.id not in leases] if leases else fresh
@@ -176,7 +176,7 @@ class Inserts:
                 continue
             if draft.expires_at is not None and draft.expires_at <= command.now:
                 continue
-            index = shares.deal(len(draft.content))
+            index = shares.deal(weight(draft.content, draft.attributes))
             if index is None:
                 break
             claim: Claim = command.claims[index]

@@ -7,6 +7,7 @@ the ballast is given up to those who make room; when there is room again it is t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -50,10 +51,14 @@ class Room:
         if not self.full:
             log.error("the disk is full; publishes are refused until there is room, all else goes on")
         self.full = True
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _free(self) -> int:
-        disk = os.statvfs(self._directory)
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError:
+            return 0
         return disk.f_frsize * disk.f_bavail
 
     def _take(self) -> bool:
@@ -64,6 +69,7 @@ class Room:
             finally:
                 os.close(descriptor)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
             return False
         return True

@@ -15,7 +15,7 @@ from streambroker.store.groupcommit import GroupCommit
 from streambroker.store.sql.connection import DATABASE, DirectoryLock, open_writer
 from streambroker.store.sql.engine import SqliteEngine
 from streambroker.store.sql.reads import Reader
-from streambroker.store.sql.room import Room
+from streambroker.store.sql.room import BALLAST, Room
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ class SqliteStore:
         """Lock the directory, check and recover what is in it. Raises `DataDirUnusable` or `DataDamaged`."""
         lock = DirectoryLock(data_dir)
         try:
+            (data_dir / BALLAST).unlink(missing_ok=True)  # on a full disk the opening needs room too; it is taken again
             # The check reads the whole file; the loop stays free to answer /readyz.
             engine = await asyncio.to_thread(lambda: SqliteEngine(open_writer(data_dir), now, Room(data_dir)))
         except BaseException:
