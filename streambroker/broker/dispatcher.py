@@ -186,7 +186,7 @@ class Dispatcher:
 
     def _claim_of(self, consumer: Consumer, count: int, room: int, now: int) -> Claim:
         terms = consumer.terms(self._tokens.of(consumer), now, self.queue.config.lease_ms)
-        return Claim(self.queue.name, count, room, terms, now)
+        return Claim(self.queue.name, count, room, terms, now, id(consumer))
 
     def served(self, reservations: Sequence[Reservation], got: Sequence[list[Message]]) -> None:
         """Hand the consumers what their claims brought; nothing at all where the claims failed."""

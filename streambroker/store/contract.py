@@ -40,13 +40,17 @@ class Depth(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """One consumer's wish: up to `limit` messages and about `max_bytes` of content (one message always fits)."""
+    """One consumer's wish: up to `limit` messages and about `max_bytes` of content (one message always fits).
+
+    `consumer` tells consumers apart where several claims are served together; 0: by the token of the terms.
+    """
 
     queue: str
     limit: int
     max_bytes: int
     terms: LeaseTerms
     now: int
+    consumer: int = 0
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):

@@ -11,16 +11,16 @@ from streambroker.store.contract import Claim
 class Shares:
     """Deals messages to consumers in turn, one each, until nobody has room: with few messages everyone gets as many.
 
-    Claims with one token are one consumer's: they are filled one after the other, so that what they bring together
-    stays in the order of delivery.
+    The claims of one consumer are filled one after the other, so that what they bring together stays in the order of
+    delivery.
     """
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         self._room = [claim.limit for claim in claims]
         self._bytes = [claim.max_bytes for claim in claims]
-        consumers: dict[str, list[int]] = {}
+        consumers: dict[int | str, list[int]] = {}
         for index, claim in enumerate(claims):
-            consumers.setdefault(claim.terms.token, []).append(index)
+            consumers.setdefault(claim.consumer or claim.terms.token, []).append(index)
         self._line = deque(consumers.values())
 
     def deal(self, size: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def test_each_error_has_its_exit_code(
             raise error
 
     monkeypatch.setattr(cli, "app", run)
+    monkeypatch.setattr("os._exit", sys.exit)  # a failed storage ends the process at once
     ended: Any = 0
     try:
         cli.main()

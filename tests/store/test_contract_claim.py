@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from streambroker.core.message import State, Verdict
-from streambroker.store.contract import Depth
+from streambroker.store.contract import Depth, SaveQueue
 from tests.store.subjects import START, Bench, ids
 
 
@@ -131,3 +133,24 @@ async def test_a_long_backlog_is_claimed_in_pieces_without_loss_or_repetition(be
     while messages := await bench.take(37):
         got += ids(messages)
     assert got == ids(drafts)
+
+
+async def test_the_claims_of_one_consumer_in_one_turn_bring_messages_in_order(bench: Bench) -> None:
+    drafts = bench.drafts(6)
+    await bench.publish(*drafts)
+    claims = [msgspec.structs.replace(bench.claim(limit=3), consumer=7) for _ in range(2)]
+    assert claims[0].terms.token != claims[1].terms.token
+    first, second = await bench.turn(*claims)
+    assert ids(first) == ids(drafts[:3])
+    assert ids(second) == ids(drafts[3:])
+
+
+async def test_a_paused_queue_gives_nothing(bench: Bench) -> None:
+    await bench.publish(bench.draft())
+    queue = (await bench.store.queues())[0]
+    await bench.apply(SaveQueue(queue.name, queue.config, True, bench.now))
+    assert await bench.take() == []
+    answer = await bench.apply(bench.publishing([bench.draft()], claims=[bench.claim(limit=2)]))
+    assert [list(got) for got in answer.claimed] == [[]]
+    await bench.apply(SaveQueue(queue.name, queue.config, False, bench.now))
+    assert len(await bench.take(2)) == 2
