@@ -74,11 +74,6 @@ class Sockets:
         for connection in [c for c in self.open if c.principal is not None and c.principal.sid == sid]:
             connection.close(4401, "the session was ended")
 
-    @property
-    def holding(self) -> int:
-        """How many messages all connections hold."""
-        return sum(len(s.held) for c in self.open for s in c.session.subscriptions.values())
-
 
 class WebSocketDoor:
     """The ASGI application of ``/ws`` and ``/queues/{queue}/ws``."""
