@@ -38,12 +38,12 @@ async def test_what_a_refused_settle_was_for_is_still_held_and_can_be_settled(op
         peer, ids = await holding(world, 3)
         world.engine.refuse(Settle, error=error)  # type: ignore[arg-type]
         assert await peer.refusal(op, ids=ids) == error.code  # type: ignore[attr-defined]
-        assert world.sockets.holding == 3
+        assert world.held == 3
         assert await world.states() == [State.LEASED] * 3
         answer = await peer.call("ack", ids=ids)
         assert answer["results"] == [{"message_id": i, "ok": True} for i in ids]
         assert await world.states() == [State.PROCESSED] * 3
-        assert world.sockets.holding == 0
+        assert world.held == 0
 
 
 @in_virtual_time
@@ -53,7 +53,7 @@ async def test_a_refused_ack_without_an_id_is_told_too() -> None:
         world.engine.refuse(Settle)
         peer.send({"op": "ack", "ids": ids})
         assert (await peer.frame("error"))["problem"]["code"] == "storage_full"
-        assert world.sockets.holding == 1
+        assert world.held == 1
 
 
 @in_virtual_time
@@ -99,7 +99,7 @@ async def test_what_was_deleted_beside_a_refused_ack_does_not_cost_credit() -> N
         await turns()
         await world.broker.delete(int(ids[0], 16))
         assert await refused == "storage_full"
-        assert world.sockets.holding == 0
+        assert world.held == 0
         await world.publish(b"2")
         await peer.deliveries(1)
 

@@ -39,6 +39,11 @@ USERS = {"admin": ADMIN, "mia": MEMBER}
 class World:
     """What a test has in hand."""
 
+    @property
+    def held(self) -> int:
+        """How many messages all connections hold."""
+        return sum(len(s.held) for c in self.sockets.open for s in c.session.subscriptions.values())
+
     def __init__(self, **options: Any) -> None:
         self.store = MemoryStore()
         self.engine = self.store.engine
