@@ -383,6 +383,7 @@ class Broker:
             self._polls.discard(poll)
             for dispatcher in dispatchers:
                 dispatcher.remove(poll)
+        await poll.claimed()
 
     def release(self, messages: Sequence[Message]) -> None:
         """Give back what was claimed but not seen by anybody."""

@@ -33,6 +33,7 @@ class Poll:
         self._limit = limit
         self._lease_ms = lease_ms
         self._reserved = False
+        self._came: asyncio.Future[None] | None = None
         self.lines: Sequence[Line] = ()
         self.arrived: asyncio.Future[list[Message]] = asyncio.get_running_loop().create_future()
 
@@ -51,6 +52,8 @@ class Poll:
     def deliver(self, count: int, size: int, messages: list[Message]) -> list[Message]:
         """See `dispatcher.Consumer`."""
         self._reserved = False
+        if self._came is not None and not self._came.done():
+            self._came.set_result(None)
         if not messages:
             # While one queue was asked it stood in no other queue's line.
             for line in self.lines:
@@ -60,6 +63,12 @@ class Poll:
             return messages
         self.arrived.set_result(messages)
         return []
+
+    async def claimed(self) -> None:
+        """Returns once no claim for it is on its way: given back unseen, what that brings would come out of order."""
+        while self._reserved:
+            self._came = asyncio.get_running_loop().create_future()
+            await self._came
 
     def close(self) -> list[Message]:
         """Take nothing more; what had arrived but was not seen is returned, to be given back."""
