@@ -44,6 +44,7 @@ from streambroker.store.contract import (
     Store,
     Sweep,
 )
+from streambroker.store.groupcommit import resolve
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class Broker:
         The command is on its way when this returns, whatever happens to the caller.
         """
         future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self.post(queue, drafts, partial(_resolve, future), **idempotency)
+        self.post(queue, drafts, partial(resolve, future), **idempotency)
         return future
 
     def post(
@@ -455,7 +456,7 @@ class Broker:
     def settle(self, items: Sequence[Settlement], relaxed: bool = False) -> asyncio.Future[list[Settled]]:
         """Ack, nack, extend: each item is judged on its own; resolves once what was granted is durable."""
         future: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
-        self.post_settle(items, partial(_resolve, future), relaxed)
+        self.post_settle(items, partial(resolve, future), relaxed)
         return future
 
     def post_settle(
@@ -625,15 +626,6 @@ class Broker:
     def _wake(self, name: str) -> None:
         if dispatcher := self._dispatchers.get(name):
             dispatcher.wake()
-
-
-def _resolve(future: asyncio.Future[Any], answer: Any) -> None:
-    if future.done():  # its caller was cancelled
-        return
-    if isinstance(answer, BrokerError):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
 
 
 def _check_dead_letters(name: str, config: QueueConfig) -> None:

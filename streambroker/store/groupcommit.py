@@ -98,13 +98,13 @@ class GroupCommit:
     def submit(self, command: Command) -> asyncio.Future[Any]:
         """As `post`, for somebody who awaits: the future raises the command's `BrokerError`."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.post(command, partial(_resolve, future))
+        self.post(command, partial(resolve, future))
         return future
 
     def work(self, function: Callable[[Any], T]) -> Awaitable[T]:
         """Run `function` on the writer's thread in a transaction of its own."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._gather(_Work(function), partial(_resolve, future), 0)
+        self._gather(_Work(function), partial(resolve, future), 0)
         return future
 
     def _gather(self, item: Command | _Work, told: Told, size: int) -> None:
@@ -217,7 +217,8 @@ class GroupCommit:
             return error
 
 
-def _resolve(future: asyncio.Future[Any], answer: Any) -> None:
+def resolve(future: asyncio.Future[Any], answer: Any) -> None:
+    """Pass an answer on to somebody who awaits it; an error is raised there."""
     if future.done():  # its caller was cancelled
         return
     if isinstance(answer, BaseException):
