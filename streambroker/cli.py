@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from streambroker.config import SettingError, Settings, load
+from streambroker.config import FIELDS, SettingError, Settings, load, read, shown
 from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
 
 
@@ -25,6 +27,8 @@ class Exit(IntEnum):
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+config = typer.Typer(no_args_is_help=True, help="Look at the settings without starting a broker.")
+app.add_typer(config, name="config")
 
 
 @app.callback()
@@ -32,26 +36,55 @@ def streambroker() -> None:
     """A durable message broker over HTTP and WebSocket."""
 
 
+def _options() -> inspect.Signature:
+    """A command's parameters: one option for each setting, and the file that may hold them."""
+    parameters = [_option("config", str, "A TOML file with settings.")]
+    for name, field in FIELDS.items():
+        about = next(meta.description for meta in get_args(field.type) if getattr(meta, "description", None))
+        default = shown(name, field.default).strip('"')
+        about += "" if field.default in (None, ()) else f" [default: {default}]"
+        parameters.append(_option(name, bool if name == "insecure" else str, about))
+    return inspect.Signature(parameters)
+
+
+def _option(name: str, type_: Any, about: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=about.replace("[", r"\["), show_default=False)
+    annotation = Annotated[type_ | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each setting."""
+    command.__signature__ = _options()  # type: ignore[attr-defined]
+    command.__annotations__ = {name: p.annotation for name, p in _options().parameters.items()}
+    return command
+
+
 @app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[str | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where the data is kept. [default: ./data]")] = None,
-    config: Annotated[str | None, typer.Option(help="A TOML file with settings.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="auto, json or console. [default: auto]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
-    heartbeat_ms: Annotated[str | None, typer.Option(help="WebSocket ping interval. [default: 10000]")] = None,
-    drain_timeout_ms: Annotated[
-        str | None, typer.Option(help="How long a stop waits for acks. [default: 10000]")
-    ] = None,
-    auto_create_queues: Annotated[str | None, typer.Option(help="on or off. [default: on]")] = None,
-    max_message_bytes: Annotated[str | None, typer.Option(help="Largest content. [default: 1048576]")] = None,
-    access_token_ms: Annotated[str | None, typer.Option(help="Life of an access token. [default: 900000]")] = None,
-    refresh_token_ms: Annotated[str | None, typer.Option(help="Life of a refresh token. [default: 30 days]")] = None,
-) -> None:
+@_takes_settings
+def serve(**flags: Any) -> None:
     """Run a broker. Every option is also STREAMBROKER_<NAME> in the environment and a key of the TOML file."""
-    flags: dict[str, Any] = dict(locals())
     _serve(load(flags))
+
+
+@config.command()
+@_takes_settings
+def check(**flags: Any) -> None:
+    """Check the settings that `serve` would start with; says what is wrong, and exits with 78 then (64 for a flag)."""
+    load(flags)
+    sys.stdout.write("the settings are right\n")
+
+
+@config.command()
+@_takes_settings
+def show(**flags: Any) -> None:
+    """Print the settings that `serve` would start with as TOML, secrets masked, and where each comes from."""
+    settings, sources = read(flags)
+    for name in FIELDS:
+        value = shown(name, getattr(settings, name))
+        source = sources.get(name, "default")
+        line = f"# {name} is not set" if value.startswith("#") else f"{name} = {value}"
+        sys.stdout.write(f"{line:<48}{'' if value.startswith('#') else f'  # {source}'}".rstrip() + "\n")
 
 
 def _serve(settings: Settings) -> None:

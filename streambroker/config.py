@@ -2,37 +2,91 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
+import limits
 import msgspec
+from msgspec import Meta
 
 from streambroker.core.errors import ConfigError
 
 PREFIX = "STREAMBROKER_"
-_TRUE, _FALSE = ("on", "true", "1"), ("off", "false", "0")
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+OFF = "off"
+_TRUE, _FALSE = ("on", "true", "1"), (OFF, "false", "0")
+
+Bytes = Annotated[int, Meta(ge=0, le=2**62)]
+Names = tuple[str, ...]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set. Durations in milliseconds, sizes in bytes."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8_000
-    data_dir: str = "./data"
-    log_format: Literal["auto", "json", "console"] = "auto"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    admin_password: str | None = None
-    jwt_secret: str | None = None
-    access_token_ms: Annotated[int, msgspec.Meta(ge=1_000, le=86_400_000)] = 900_000
-    refresh_token_ms: Annotated[int, msgspec.Meta(ge=60_000)] = 30 * 86_400_000
-    auto_create_queues: bool = True
-    max_message_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
-    heartbeat_ms: Annotated[int, msgspec.Meta(ge=100, le=600_000)] = 10_000
-    drain_timeout_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 10_000
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8_000
+    data_dir: Annotated[str, Meta(description="Where the data is kept.")] = "./data"
+    log_format: Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console.")] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error.")
+    ] = "info"
+    log_dir: Annotated[
+        str | None, Meta(description="Where log files are kept: logs in the data directory; off keeps none.")
+    ] = None
+    admin_password: Annotated[
+        str | None, Meta(description="Password of the user admin that the first start creates; else one is made.")
+    ] = None
+    jwt_secret: Annotated[
+        str | None, Meta(description="Key that signs access tokens, 32 bytes or more; else one is kept in the data.")
+    ] = None
+    jwt_secret_previous: Annotated[
+        str | None, Meta(description="The key before that one, accepted until its last tokens have ended.")
+    ] = None
+    access_token_ms: Annotated[int, Meta(ge=1_000, le=86_400_000, description="Life of an access token.")] = 900_000
+    refresh_token_ms: Annotated[int, Meta(ge=60_000, le=2**40, description="Life of a refresh token.")] = (
+        30 * 86_400_000
+    )
+    tls_cert: Annotated[str | None, Meta(description="File with the certificate chain (PEM); turns TLS on.")] = None
+    tls_key: Annotated[str | None, Meta(description="File with its private key (PEM, no passphrase).")] = None
+    insecure: Annotated[
+        bool, Meta(description="Allow to listen beyond loopback without TLS: passwords go over the wire in clear.")
+    ] = False
+    allowed_hosts: Annotated[
+        Names, Meta(description="Names by which clients may call it beside addresses, localhost and --host; * for any.")
+    ] = ()
+    allowed_origins: Annotated[
+        Names, Meta(description="Origins of other sites whose pages may use it, such as https://app.example.com.")
+    ] = ()
+    trusted_proxies: Annotated[
+        Names, Meta(description="Addresses or networks of proxies whose X-Forwarded-For is believed.")
+    ] = ()
+    rate_limit_default: Annotated[str, Meta(description="Requests of a user, such as 1200/minute, or off.")] = (
+        "1200/minute"
+    )
+    rate_limit_login: Annotated[str, Meta(description="Logins of a user and of an address, or off.")] = "10/minute"
+    rate_limit_messages: Annotated[str, Meta(description="Publishes, consumes and settles of a user, or off.")] = (
+        "600000/minute"
+    )
+    rate_limit_storage: Annotated[
+        str, Meta(description="Where limits are counted: memory, or redis://host:port/db for several brokers.")
+    ] = "memory"
+    max_message_bytes: Annotated[int, Meta(ge=1_024, le=64 * 1024 * 1024, description="Largest content.")] = 1024 * 1024
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="Connections of everybody together.")] = 12_000
+    max_connections_per_user: Annotated[int, Meta(ge=0, description="WebSockets and polls of a member; 0: any.")] = 100
+    max_in_flight_per_user: Annotated[int, Meta(ge=0, description="Leases of a member at a time; 0: any.")] = 100_000
+    max_queues: Annotated[int, Meta(ge=1, le=1_000_000, description="Queues of everybody together.")] = 10_000
+    max_queues_per_user: Annotated[int, Meta(ge=0, description="Queues that a member may create; 0: any.")] = 1_000
+    max_stored_bytes: Annotated[Bytes, Meta(description="Size of the data file; 0: what the disk holds.")] = 0
+    max_stored_bytes_per_user: Annotated[
+        Bytes, Meta(description="Content in the queues that a member created; 0: any.")
+    ] = 0
+    auto_create_queues: Annotated[bool, Meta(description="Create a queue at its first use.")] = True
+    heartbeat_ms: Annotated[int, Meta(ge=100, le=600_000, description="Interval of WebSocket pings.")] = 10_000
+    drain_timeout_ms: Annotated[int, Meta(ge=0, le=600_000, description="How long a stop waits for acks.")] = 10_000
 
 
 class SettingError(ConfigError):
@@ -43,18 +97,32 @@ class SettingError(ConfigError):
         self.from_flag = from_flag
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of a start. `flags` holds what the command line gave (None: not given), `config` the file's path.
+class Loaded(NamedTuple):
+    """Settings, and for each that is not the default where it came from, in words."""
 
-    Raises `SettingError` with what to change.
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a start; see `read`."""
+    return read(flags, environment).settings
+
+
+def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Loaded:
+    """The settings of a start, and where they came from.
+
+    `flags` holds what the command line gave (None: not given), `config` the file's path. Raises `SettingError` with
+    what to change: a value that is wrong, a name that is unknown, settings that contradict each other.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     variables = {
         key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)
     }
-    file = given.pop("config", None) or variables.pop("config", None)
-    variables.pop("config", None)
+    from_environment = variables.pop("config", None)
+    file = given.pop("config", None) or from_environment
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for source, found, from_flag in (
         (str(file), _file(Path(file)) if file else {}, False),
         ("the environment", variables, False),
@@ -62,7 +130,40 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) 
     ):
         for name, value in found.items():
             values[name] = _checked(name, value, source, from_flag)
-    return Settings(**values)
+            sources[name] = source
+    settings = Settings(**values)
+    _check_together(settings)
+    return Loaded(settings, sources)
+
+
+def shown(name: str, value: Any) -> str:
+    """A setting's value for people, as TOML writes it; secrets are masked, what is not set is a comment."""
+    if value is None:
+        return "# not set"
+    if name in _SECRET:
+        return '"***"'
+    if name == "rate_limit_storage" and urlsplit(value).password:
+        parts = urlsplit(value)
+        value = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    return msgspec.json.encode(value).decode()
+
+
+def off_or(rate: str) -> limits.RateLimitItem | None:
+    """The rate that a setting names, None for ``off``. Raises `ValueError`."""
+    if rate.lower() in _FALSE:
+        return None
+    item: limits.RateLimitItem = limits.parse(rate)
+    if item.amount < 1 or item.get_expiry() < 1:
+        raise ValueError(rate)
+    return item
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -76,21 +177,114 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, source: str, from_flag: bool) -> Any:
-    field = _FIELDS.get(name)
+    field = FIELDS.get(name)
     if field is None:
         spelled = f"{PREFIX}{name.upper()}" if source == "the environment" else name
         raise SettingError(f"there is no setting {spelled} (from {source})", from_flag)
-    if field.type is bool and isinstance(value, str):
+    given = "" if name in _SECRET or name == "rate_limit_storage" else f": {value!r}"
+    type_, text = _plain(field.type), isinstance(value, str)
+    if type_ is bool and text:
         if value.lower() not in _TRUE + _FALSE:
-            raise SettingError(f"{name} from {source} must be on or off, not {value!r}", from_flag)
+            raise SettingError(f"{name} from {source} must be on or off, and is not{given}", from_flag)
         return value.lower() in _TRUE
+    if type_ is Names and text:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+        text = False
     try:
         # Text is all that an environment can hold, so numbers in text are numbers.
-        return msgspec.convert(value, field.type, strict=not isinstance(value, str))
+        converted = msgspec.convert(value, field.type, strict=not text)
     except msgspec.ValidationError as error:
-        shown = "" if name in _SECRET else f", not {value!r}"
-        raise SettingError(f"{name} from {source} is wrong{shown}: {error}", from_flag) from None
+        raise SettingError(f"{name} from {source} is wrong{given}; {error}", from_flag) from None
+    if (wrong := _WRONG.get(name, _nothing)(converted)) is not None:
+        raise SettingError(f"{name} from {source} is wrong{given}; {wrong}", from_flag)
+    return converted
 
 
-_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_SECRET = ("admin_password", "jwt_secret")
+def _plain(type_: Any) -> Any:
+    return getattr(type_, "__origin__", type_) if hasattr(type_, "__metadata__") else type_
+
+
+def _nothing(value: Any) -> str | None:
+    return None
+
+
+def _rate(value: str) -> str | None:
+    try:
+        off_or(value)
+    except ValueError:
+        return "a rate is a number per second, minute, hour or day, such as 1200/minute, or off"
+    return None
+
+
+def _storage(value: str) -> str | None:
+    if value == "memory" or urlsplit(value).scheme in ("redis", "rediss", "redis+unix"):
+        return None
+    return "it is memory, or redis://host:port/db"
+
+
+def _networks(value: Names) -> str | None:
+    for part in value:
+        try:
+            if not ipaddress.ip_network(part).prefixlen:
+                return f"{part} is everybody, and anybody could then pretend to be anybody"
+        except ValueError as error:
+            return f"{error}; name the addresses or networks of your proxies, such as 10.0.0.0/24"
+    return None
+
+
+def _origins(value: Names) -> str | None:
+    for part in value:
+        url = urlsplit(part)
+        if url.scheme not in ("http", "https") or not url.netloc or url.path or url.query or url.fragment:
+            return f"an origin is a scheme and a host, such as https://app.example.com; {part!r} is none"
+    return None
+
+
+def _hosts(value: Names) -> str | None:
+    for part in value:
+        if not part.isascii() or any(sign in part for sign in "/ @?#") or ("*" in part[1:]):
+            return f"a host is a name such as broker.example.com, *.example.com, or * for any; {part!r} is none"
+    return None
+
+
+def _not_empty(value: str | None) -> str | None:
+    return "it is empty" if value is not None and not value.strip() else None
+
+
+def _check_together(settings: Settings) -> None:
+    """Raise `SettingError` where settings contradict each other."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        there, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+        raise SettingError(f"{there} is set but {missing} is not; TLS needs both")
+    if settings.tls_cert is not None and settings.insecure:
+        raise SettingError("insecure is on though TLS is too; take one of them away")
+    if settings.tls_cert is None and not settings.insecure and not is_loopback(settings.host):
+        raise SettingError(
+            f"listening on {settings.host} without TLS would send passwords, tokens and messages over the network in "
+            "clear; give --tls-cert and --tls-key (`streambroker cert` makes a pair for development), or say "
+            "--insecure where something in front of it speaks TLS"
+        )
+    if settings.jwt_secret is not None and settings.jwt_secret == settings.jwt_secret_previous:
+        raise SettingError("jwt_secret and jwt_secret_previous are the same; previous is the key before")
+    if settings.access_token_ms > settings.refresh_token_ms:
+        raise SettingError("access_token_ms is longer than refresh_token_ms; it is the refresh token that lives long")
+    for name, whole in (("max_connections_per_user", "max_connections"), ("max_queues_per_user", "max_queues")):
+        if getattr(settings, name) > getattr(settings, whole):
+            raise SettingError(f"{name} is larger than {whole}, and so would never count")
+    if settings.max_stored_bytes and settings.max_stored_bytes_per_user > settings.max_stored_bytes:
+        raise SettingError("max_stored_bytes_per_user is larger than max_stored_bytes, and so would never count")
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+_SECRET = ("admin_password", "jwt_secret", "jwt_secret_previous")
+_WRONG: dict[str, Callable[[Any], str | None]] = {
+    "rate_limit_default": _rate,
+    "rate_limit_login": _rate,
+    "rate_limit_messages": _rate,
+    "rate_limit_storage": _storage,
+    "trusted_proxies": _networks,
+    "allowed_origins": _origins,
+    "allowed_hosts": _hosts,
+    "tls_cert": _not_empty,
+    "tls_key": _not_empty,
+}
