@@ -21,23 +21,27 @@ from starlette.types import Receive, Scope, Send
 from streambroker.broker.broker import Broker
 from streambroker.broker.clock import steady_clock
 from streambroker.config import Settings
-from streambroker.core.errors import BrokerError, DataDirUnusable, NotFound, Overloaded, StorageFailed
+from streambroker.core.errors import BrokerError, DataDirUnusable, Overloaded, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe import logging as logging_setup
 from streambroker.protocol.messages import Limits
-from streambroker.store.sql.accounts import Accounts
 from streambroker.store.sql.sqlite import SqliteStore
-from streambroker.transport import server
-from streambroker.transport.auth.keys import SigningKeys, load_or_create_key
+from streambroker.transport import rest, server
+from streambroker.transport.auth.keys import SigningKeys, configured_key, load_or_create_key
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
 from streambroker.transport.auth.tokens import AccessTokens
-from streambroker.transport.http import Counters, Endpoint, Front, Resource, bearer, refuse
+from streambroker.transport.front import Front, Hosts
+from streambroker.transport.http import Endpoint
+from streambroker.transport.limiting import RateLimits
 from streambroker.transport.login import LoginDoor
 from streambroker.transport.openapi import describe
-from streambroker.transport.rest import Rest
+from streambroker.transport.presence import Presence
+from streambroker.transport.problems import refuse
+from streambroker.transport.resource import Counters, Gate, Nowhere, Resource
 from streambroker.transport.routes import routes
 from streambroker.transport.status import StatusDoor
+from streambroker.transport.users import UserDoor
 from streambroker.transport.websocket import Sockets, WebSocketDoor
 
 log = logging.getLogger(__name__)
@@ -66,7 +70,10 @@ class Node:
         self._store = store
         self._auth = auth
         self._passwords = passwords
-        auth.on_revoked(self.sockets.revoked)
+        self._rates = RateLimits()
+        self._presence = Presence(lambda principal: None, settings.max_connections_per_user)
+        self._hosts = Hosts(("*",))
+        auth.on_revoked(lambda sid: None)
 
     @classmethod
     async def open(cls, settings: Settings, on_failure: Callable[[StorageFailed], None]) -> Node:
@@ -79,15 +86,17 @@ class Node:
         store = await SqliteStore.open(data_dir, clock(), on_failure)
         try:
             key = load_or_create_key(data_dir, settings.jwt_secret)
-            tokens = AccessTokens(SigningKeys(key), lifetime_ms=settings.access_token_ms)
+            old = settings.jwt_secret_previous
+            previous = None if old is None else configured_key(old, "jwt_secret_previous")
+            tokens = AccessTokens(SigningKeys(key, previous), lifetime_ms=settings.access_token_ms)
             passwords = Passwords()
             auth = AuthService(
-                Accounts(store.work), passwords, tokens, refresh_token_ms=settings.refresh_token_ms, clock=wall_ms
+                store.work, passwords, tokens, refresh_token_ms=settings.refresh_token_ms, clock=wall_ms
             )
             await auth.start()
             broker = Broker(store, LocalNotifier(), clock, store.last_id, settings.auto_create_queues)
             node = cls(settings, store, broker, auth, passwords)
-            node.password = await auth.first_start(settings.admin_password)
+            node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()
         except OSError as error:
             await store.close()
@@ -101,32 +110,31 @@ class Node:
         """The ASGI application with all doors."""
         settings, broker = self._settings, self.broker
         limits, counters = Limits(settings.max_message_bytes), Counters()
-        max_frame = settings.max_message_bytes + FRAME_OVERHEAD
-        authenticate = self._auth.authenticate
+        gate = Gate(self._auth.authenticate, self._rates)
         endpoints: list[Endpoint] = [
-            *Rest(broker, limits, counters).endpoints(),
+            *rest.endpoints(broker, limits, self._presence, counters),
             *LoginDoor(self._auth).endpoints(),
+            *UserDoor(self._auth).endpoints(),
             *StatusDoor(broker, self.sockets, counters).endpoints(),
         ]
         endpoints.append(describe(endpoints))
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
-        resources = {path: Resource(path, group, authenticate, counters) for path, group in by_path.items()}
+        resources = {path: Resource(path, group, gate, counters) for path, group in by_path.items()}
         socket_door = WebSocketDoor(
-            broker, authenticate, self.sockets, limits, settings.heartbeat_ms, max_frame, wall_ms
+            broker,
+            self._auth.authenticate,
+            self.sockets,
+            self._presence,
+            self._rates,
+            limits,
+            settings.heartbeat_ms,
+            settings.max_message_bytes + FRAME_OVERHEAD,
+            wall_ms,
         )
-
-        async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-            # Who you are comes first here as well: strangers do not learn which paths exist.
-            try:
-                authenticate(bearer(scope["streambroker.headers"]))
-                raise NotFound("there is nothing at this path; GET /openapi.json lists what there is")
-            except Exception as error:
-                counters.count("* unknown", getattr(error, "status", 500))
-                await refuse(scope, send, error)  # type: ignore[arg-type]
-
-        return Front(Router(routes(resources, socket_door), default=nothing_here, redirect_slashes=False))
+        router = Router(routes(resources, socket_door), default=Nowhere(gate, counters), redirect_slashes=False)
+        return Front(router, self._hosts, settings.allowed_origins)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""

@@ -15,6 +15,8 @@ _NUMBERS = ("priority", "delay_ms", "ttl_ms", "max_attempts")
 _TEXTS = ("key", "dedup_id", "correlation_id", "reply_to", "available_at")
 _NAMES = {f"x-message-{name.replace('_', '-')}".encode(): name for name in (*_NUMBERS, *_TEXTS)}
 _HEADERS = b"x-message-headers"
+OPTION_HEADERS = (*_NAMES, _HEADERS)
+"""All of them, in lower case."""
 _json = JsonDecoder[msgspec.Raw](msgspec.Raw)
 
 

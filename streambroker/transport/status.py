@@ -10,7 +10,8 @@ from streambroker.broker.broker import Broker
 from streambroker.core.access import Action, Decision, decide
 from streambroker.core.errors import Draining
 from streambroker.transport import schemas
-from streambroker.transport.http import Call, Counters, Endpoint, Reply, reply
+from streambroker.transport.http import Call, Endpoint, Reply, reply
+from streambroker.transport.resource import Counters
 from streambroker.transport.websocket import Sockets
 
 
@@ -66,9 +67,18 @@ class StatusDoor:
         """What this door serves."""
         health = {200: schemas.Health}
         return [
-            Endpoint("GET", "/healthz", self.healthz, "Whether the broker is alive", answers=health, public=True),
             Endpoint(
-                "GET", "/readyz", self.readyz, "Whether it is ready", answers=health, public=True, codes=("draining",)
+                "GET", "/healthz", self.healthz, "Whether the broker is alive", answers=health, public=True, limit=None
+            ),
+            Endpoint(
+                "GET",
+                "/readyz",
+                self.readyz,
+                "Whether it is ready",
+                answers=health,
+                public=True,
+                codes=("draining",),
+                limit=None,
             ),
             Endpoint("GET", "/stats", self.stats, "What the broker does", answers={200: schemas.Stats}),
         ]

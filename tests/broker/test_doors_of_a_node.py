@@ -22,7 +22,8 @@ from streambroker.app import FRAME_OVERHEAD, Node
 from streambroker.config import Settings
 from streambroker.core.access import Action, Grant, Role
 from streambroker.core.errors import StorageFailed
-from streambroker.transport import outbox, server
+from streambroker.transport import server
+from streambroker.transport.websocket import outbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,9 +10,9 @@ import pytest
 
 from streambroker.core.message import State
 from streambroker.store.contract import Settle
-from streambroker.transport.incoming import MAX_FRAMES
-from streambroker.transport.outbox import MAX_BYTES, STALL_S
-from streambroker.transport.websocket import MAX_UNANSWERED
+from streambroker.transport.websocket.answers import MAX_UNANSWERED
+from streambroker.transport.websocket.incoming import MAX_FRAMES
+from streambroker.transport.websocket.outbox import MAX_BYTES, STALL_S
 from tests.broker.virtual import in_virtual_time, turns
 from tests.broker.world import running
 

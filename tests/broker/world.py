@@ -17,6 +17,8 @@ from streambroker.core.message import Draft, Message, State
 from streambroker.core.policy import QueueConfig
 from streambroker.notify.local import LocalNotifier
 from streambroker.protocol.messages import Limits
+from streambroker.transport.limiting import RateLimits
+from streambroker.transport.presence import Presence
 from streambroker.transport.websocket import Sockets, WebSocketDoor
 from tests.broker.stores import MemoryStore
 from tests.broker.virtual import clock
@@ -49,8 +51,17 @@ class World:
         self.engine = self.store.engine
         self.broker = Broker(self.store, LocalNotifier(), clock, chance=lambda: 0.5, **options)
         self.sockets = Sockets()
+        self.presence = Presence(lambda principal: USERS.get(principal.username))
         self.door = WebSocketDoor(
-            self.broker, authenticate, self.sockets, Limits(), heartbeat_ms=10_000, max_frame=1_114_112, wall=clock
+            self.broker,
+            authenticate,
+            self.sockets,
+            self.presence,
+            RateLimits(),
+            Limits(),
+            heartbeat_ms=10_000,
+            max_frame=1_114_112,
+            wall=clock,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 

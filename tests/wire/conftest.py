@@ -13,9 +13,8 @@ from tests.harness import BrokerProcess
 from tests.wire.doors import Messages, Queue
 from tests.wire.sockets import Socket, open_socket
 
-# Thousands of requests in a few seconds from one user are what this suite is. The broker has no rate limits yet and
-# refuses settings that it does not know; once it has them, they are switched off here.
-NO_LIMITS: dict[str, str] = {}
+# Thousands of requests in a few seconds from one user are what this suite is.
+NO_LIMITS = {f"STREAMBROKER_RATE_LIMIT_{kind}": "off" for kind in ("DEFAULT", "LOGIN", "MESSAGES")}
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from starlette.types import Send
 from streambroker.core.message import Message, weight
 from streambroker.protocol import frames
 from streambroker.protocol.session import Subscription
-from streambroker.transport.incoming import Close
+from streambroker.transport.websocket.incoming import Close
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,68 @@
+"""Answers on the wire: how a reply is sent, and what an error looks like (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from starlette.types import Scope, Send
+
+from streambroker.core.errors import BrokerError, MethodNotAllowed, problem
+from streambroker.protocol.json import encode
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+# Nothing that the broker answers is to be kept by a cache, or taken for a page by a browser.
+_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+
+
+class Reply(NamedTuple):
+    """An answer: status, body, and headers beside the usual ones; where one is `Content-Type` it comes first."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def reply(value: Any, status: int = 200) -> Reply:
+    """A JSON answer."""
+    return Reply(status, encode(value))
+
+
+def problem_reply(error: BrokerError, request_id: bytes) -> Reply:
+    """The RFC 9457 answer to an error, with the headers that go with its status."""
+    headers: list[tuple[bytes, bytes]] = [_PROBLEM]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    if error.retry_after_ms is not None:
+        headers.append((b"retry-after", str(max(1, -(-error.retry_after_ms // 1000))).encode()))
+    document = problem(error, f"urn:streambroker:request:{request_id.decode('latin-1')}")
+    return Reply(error.status, encode(document), tuple(headers))
+
+
+async def respond(scope: Scope, send: Send, answer: Reply, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    """Send an answer over HTTP, with `more` headers."""
+    headers = [(b"x-request-id", scope["streambroker.request_id"]), *_ALWAYS, *more, *answer.headers]
+    if answer.status != 204:
+        if not (answer.headers and answer.headers[0][0] == b"content-type"):
+            headers.append(_JSON)
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(scope: Scope, send: Send, error: BrokerError) -> None:
+    """Answer with an error: over HTTP, or in place of the upgrade of a WebSocket (ASGI's denial response)."""
+    answer = problem_reply(error, scope["streambroker.request_id"])
+    if scope["type"] == "http":
+        await respond(scope, send, answer)
+        return
+    headers = [
+        *answer.headers,
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"x-request-id", scope["streambroker.request_id"]),
+    ]
+    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body})

@@ -1,0 +1,148 @@
+"""Consume over REST: at once, or held open until a message comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from streambroker.broker.broker import Broker
+from streambroker.core.access import Action, Principal, require
+from streambroker.core.errors import BrokerError, Unauthenticated
+from streambroker.core.message import Message
+from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.messages import MessageOut, shown
+from streambroker.transport import schemas
+from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
+from streambroker.transport.limiting import Kind
+from streambroker.transport.presence import Presence
+from streambroker.transport.resource import Counters
+
+_consume = JsonDecoder[schemas.ConsumeIn](schemas.ConsumeIn)
+_consume_many = JsonDecoder[schemas.ConsumeManyIn](schemas.ConsumeManyIn)
+_KIND = Kind.MESSAGES
+
+
+class ConsumeDoor:
+    """Handlers over one broker."""
+
+    def __init__(self, broker: Broker, presence: Presence, counters: Counters) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._counters = counters
+
+    async def consume_one(self, call: Call) -> Reply:
+        """Take one message, or null."""
+        name = self._door_of(call)
+        asked = call.options(schemas.ConsumeQuery)
+        messages = await self._consume(call, [name], 1, asked.wait_ms, asked.lease_ms)
+        return Reply(200, messages[0] if messages else b"null")
+
+    async def consume(self, call: Call) -> Reply:
+        """Take up to `max` messages."""
+        name = self._door_of(call)
+        asked = await call.optional_json(_consume, schemas.ConsumeIn())
+        return _messages(await self._consume(call, [name], asked.max, asked.wait_ms, asked.lease_ms))
+
+    async def consume_many(self, call: Call) -> Reply:
+        """Take up to `max` messages of whichever of several queues has some first."""
+        call.user  # noqa: B018
+        asked = await call.json(_consume_many)
+        names = list(dict.fromkeys(asked.queues))
+        for name in names:
+            require(call.user, Action.CONSUME, name)
+        return _messages(await self._consume(call, names, asked.max, asked.wait_ms, asked.lease_ms))
+
+    async def _consume(
+        self, call: Call, names: Sequence[str], limit: int, wait_ms: int, lease_ms: int | None
+    ) -> list[bytes]:
+        for name in names:
+            await self._broker.ensure_queue(name)
+        consuming = self._broker.consume(names, call.user.username, limit, wait_ms, lease_ms)
+        messages = await (self._parked(call, names, consuming) if wait_ms else consuming)
+        return [shown(message, self._broker.queue(message.queue).config, delivered=True) for message in messages]
+
+    async def _parked(
+        self, call: Call, names: Sequence[str], consuming: Coroutine[Any, Any, list[Message]]
+    ) -> list[Message]:
+        """Await, but let go when the client hangs up or loses the right to it: it takes no message along.
+
+        Raises `ClientLeft`, `Unauthenticated`, `RateLimited` and as `core.access.require`.
+        """
+        parked = _Parked(call.user, names)
+        try:
+            self._presence.enter(parked)
+        except BrokerError:
+            consuming.close()
+            raise
+        waiting = asyncio.ensure_future(consuming)
+        gone = asyncio.ensure_future(call.gone())
+        self._counters.long_polls += 1
+        try:
+            await asyncio.wait((waiting, gone, parked.refused), return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done() and not parked.refused.done():
+                return waiting.result()
+            self._release(waiting)
+            if parked.refused.done():
+                raise parked.refused.result()
+            raise ClientLeft
+        except asyncio.CancelledError:
+            self._release(waiting)
+            raise
+        finally:
+            self._presence.leave(parked)
+            self._counters.long_polls -= 1
+            waiting.cancel()
+            gone.cancel()
+
+    def _release(self, waiting: asyncio.Future[list[Message]]) -> None:
+        if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+            self._broker.release(waiting.result())
+
+    def _door_of(self, call: Call) -> str:
+        """The queue that the path names; it exists, or comes into being. Raises as `Call.queue`."""
+        name = call.queue(Action.CONSUME)
+        self._broker.check_queue(name)
+        return name
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door serves."""
+        path, query, messages = "/queues/{queue}/messages/consume", schemas.ConsumeQuery, {200: schemas.Messages}
+        one, many = {200: MessageOut | None}, schemas.ConsumeManyIn
+        return [
+            Endpoint(
+                "GET", path, self.consume_one, "Consume a message", answers=one, query=query, head=False, limit=_KIND
+            ),
+            Endpoint("POST", path, self.consume, "Consume messages", schemas.ConsumeIn, messages, limit=_KIND),
+            Endpoint("POST", "/consume", self.consume_many, "Consume from several queues", many, messages, limit=_KIND),
+        ]
+
+
+class _Parked:
+    """A poll that is held open, as `presence.Guest`; `refused` is set with the reason why it may not go on."""
+
+    def __init__(self, principal: Principal, queues: Sequence[str]) -> None:
+        self.principal = principal
+        self.refused: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        self._queues = queues
+
+    def turned_out(self) -> None:
+        """See `presence.Guest`."""
+        self._refuse(Unauthenticated("the session has ended; log in again"))
+
+    def recognized(self, principal: Principal) -> None:
+        """See `presence.Guest`."""
+        self.principal = principal
+        try:
+            for queue in self._queues:
+                require(principal, Action.CONSUME, queue)
+        except BrokerError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: BrokerError) -> None:
+        if not self.refused.done():
+            self.refused.set_result(error)
+
+
+def _messages(messages: list[bytes]) -> Reply:
+    return Reply(200, b'{"messages":[%b]}' % b",".join(messages))

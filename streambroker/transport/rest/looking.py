@@ -1,0 +1,61 @@
+"""Messages over REST: browse, look, delete; nothing is leased."""
+
+from __future__ import annotations
+
+from streambroker.broker.broker import Broker
+from streambroker.core.access import Action, Decision, decide, require
+from streambroker.core.errors import NotFound
+from streambroker.core.message import Message, Status
+from streambroker.core.names import format_id
+from streambroker.protocol.json import encode
+from streambroker.protocol.messages import MessageOut, shown
+from streambroker.transport import schemas
+from streambroker.transport.http import Call, Endpoint, Reply, reply
+
+
+class MessageDoor:
+    """Handlers over one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def browse(self, call: Call) -> Reply:
+        """Look at messages without leasing them."""
+        name = call.queue(Action.VIEW)
+        queue = self._broker.queue(name)
+        asked = call.options(schemas.BrowseQuery)
+        status = Status(asked.status) if asked.status else None
+        needle = asked.contains.encode() if asked.contains else None
+        messages, cursor = await self._broker.browse(name, status, asked.key, needle, asked.limit, asked.cursor)
+        items = b",".join(shown(message, queue.config) for message in messages)
+        return Reply(200, b'{"items":[%b],"next_cursor":%b}' % (items, encode(cursor)))
+
+    async def get_message(self, call: Call) -> Reply:
+        """Look at one message."""
+        message = await self._broker.get(call.message_id())
+        require_message(call, Action.VIEW, message)
+        return Reply(200, shown(message, self._broker.queue(message.queue).config))
+
+    async def delete_message(self, call: Call) -> Reply:
+        """Delete one message, whatever its status; who holds it hears of it."""
+        number = call.message_id()
+        require_message(call, Action.MANAGE, await self._broker.get(number))
+        await self._broker.delete(number)
+        return reply(schemas.Deleted(format_id(number)))
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door serves."""
+        many, item, page = "/queues/{queue}/messages", "/messages/{message_id}", {200: schemas.MessagePage}
+        gone = {200: schemas.Deleted}
+        return [
+            Endpoint("GET", many, self.browse, "Browse messages", answers=page, query=schemas.BrowseQuery),
+            Endpoint("GET", item, self.get_message, "Look at a message", answers={200: MessageOut}),
+            Endpoint("DELETE", item, self.delete_message, "Delete a message", answers=gone),
+        ]
+
+
+def require_message(call: Call, action: Action, message: Message) -> None:
+    """Raise `NotFound`, as for a message that does not exist, or `Forbidden`."""
+    if decide(call.user, action, message.queue) is Decision.HIDDEN:
+        raise NotFound("there is no such message")
+    require(call.user, action, message.queue)

@@ -1,0 +1,152 @@
+"""Publish over REST: one message, many, raw bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import UNSET
+
+from streambroker.broker.broker import Broker
+from streambroker.core.access import Action, require
+from streambroker.core.errors import Malformed, invalid
+from streambroker.core.message import Draft
+from streambroker.core.names import format_id
+from streambroker.protocol.json import JsonDecoder, encode
+from streambroker.protocol.messages import DraftIn, Limits, digest, draft
+from streambroker.store.contract import Queue
+from streambroker.transport import schemas
+from streambroker.transport.http import Call, Endpoint, Reply
+from streambroker.transport.limiting import Kind
+from streambroker.transport.rawbody import raw_draft
+
+_ENVELOPE_BYTES = 256 * 1024
+_BATCH_BYTES = 32 * 1024 * 1024
+
+_draft = JsonDecoder[DraftIn](DraftIn)
+_publish = JsonDecoder[schemas.PublishIn](schemas.PublishIn)
+_batch = JsonDecoder[schemas.BatchIn](schemas.BatchIn)
+_KIND = Kind.MESSAGES
+
+
+class PublishDoor:
+    """Handlers over one broker. `limits` bounds messages."""
+
+    def __init__(self, broker: Broker, limits: Limits) -> None:
+        self._broker = broker
+        self._limits = limits
+        # Bytes in base64 take a third more room.
+        self._max_body = limits.max_message_bytes * 4 // 3 + _ENVELOPE_BYTES
+
+    async def publish(self, call: Call) -> Reply:
+        """Publish one message: JSON, or raw bytes with its options as headers."""
+        name = self._door_of(call)
+        body = await call.body(self._max_body)
+        if call.is_json():
+            if not body:
+                raise Malformed(
+                    "the body is empty; this call takes a JSON object, or raw bytes of another Content-Type"
+                )
+            given, content = _draft(body), None
+        else:
+            given, content = raw_draft(call), body
+        return await self._publish(call, name, given, content)
+
+    async def publish_alias(self, call: Call) -> Reply:
+        """Publish one message to the queue that the body names."""
+        given = await call.json(_publish, self._max_body)
+        require(call.user, Action.PUBLISH, given.queue)
+        return await self._publish(call, given.queue, given, None)
+
+    async def _publish(self, call: Call, name: str, given: DraftIn, content: bytes | None) -> Reply:
+        queue = await self._broker.ensure_queue(name)
+        now = self._broker.clock()
+        number = self._broker.new_ids(1, now)[0]
+        made = draft(given, number, queue.config, self._limits, now, _trace(call), raw=content)
+        key = _idempotency_key(call)
+        if key is not None:
+            if made.dedup_id is not None and made.dedup_id != key:
+                raise invalid("/dedup_id", "dedup_id and the Idempotency-Key header differ; give one, or both alike")
+            made.dedup_id = key
+        digests = () if made.dedup_id is None else (digest(made),)
+        stored = await self._broker.publish(name, [made], digests=digests)
+        duplicate = bool(stored.duplicates)
+        answer = schemas.Published(format_id(stored.ids[0]), "pending", duplicate, _durability(queue))
+        return Reply(200 if duplicate else 201, encode(answer))
+
+    async def publish_batch(self, call: Call) -> Reply:
+        """Publish up to 1,000 messages, all or none."""
+        name = self._door_of(call)
+        given = await call.json(_batch, _BATCH_BYTES)
+        queue = await self._broker.ensure_queue(name)
+        now, trace = self._broker.clock(), _trace(call)
+        ids = self._broker.new_ids(len(given.messages), now)
+        drafts = [
+            draft(one, number, queue.config, self._limits, now, trace, f"/messages/{index}")
+            for index, (one, number) in enumerate(zip(given.messages, ids, strict=True))
+        ]
+        key = _idempotency_key(call)
+        stored = await self._broker.publish(
+            name,
+            drafts,
+            batch_key=key,
+            digest=_batch_digest(drafts) if key is not None else b"",
+            digests=[digest(made) for made in drafts if made.dedup_id is not None],
+        )
+        answer = schemas.BatchPublished([format_id(i) for i in stored.ids], list(stored.duplicates), _durability(queue))
+        return Reply(200 if stored.replayed or len(stored.duplicates) == len(drafts) else 201, encode(answer))
+
+    def _door_of(self, call: Call) -> str:
+        """The queue that the path names; it exists, or comes into being. Raises as `Call.queue`."""
+        name = call.queue(Action.PUBLISH)
+        self._broker.check_queue(name)
+        return name
+
+    def endpoints(self) -> list[Endpoint]:
+        """What this door serves."""
+        many, title = "/queues/{queue}/messages", "Publish a message"
+        codes = ("draining", "overloaded", "queue_full", "storage_full")
+        one = {201: schemas.Published, 200: schemas.Published}
+        batch = {201: schemas.BatchPublished, 200: schemas.BatchPublished}
+        all_or_none = "Publish messages, all or none"
+        return [
+            Endpoint("POST", many, self.publish, title, DraftIn, one, codes=codes, raw=True, limit=_KIND),
+            Endpoint(
+                "POST",
+                f"{many}/batch",
+                self.publish_batch,
+                all_or_none,
+                schemas.BatchIn,
+                batch,
+                codes=codes,
+                limit=_KIND,
+            ),
+            Endpoint("POST", "/publish", self.publish_alias, title, schemas.PublishIn, one, codes=codes, limit=_KIND),
+        ]
+
+
+def _durability(queue: Queue) -> Any:
+    return "memory" if queue.config.durability == "memory" else UNSET
+
+
+def _trace(call: Call) -> str | None:
+    trace = call.header(b"traceparent")
+    return trace[:512] if trace else None
+
+
+def _idempotency_key(call: Call) -> str | None:
+    key = call.header(b"idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 512 or "\0" in key:
+        raise invalid("/Idempotency-Key", "the header takes 1 to 512 characters")
+    return key
+
+
+def _batch_digest(drafts: Sequence[Draft]) -> bytes:
+    whole = hashlib.blake2b(digest_size=16)
+    for one in drafts:
+        whole.update(len(one.content).to_bytes(8, "big"))
+        whole.update(one.content)
+    return whole.digest()

@@ -1,0 +1,151 @@
+"""What no request gets past: a foreign host name, a page of another site, a token in the URL (D7, D13, D24)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from streambroker.transport.front import Front, Hosts
+
+OUR_PAGE = b"https://app.example.com"
+OURS = (
+    "localhost",
+    "localhost:8000",
+    "LOCALHOST:1",
+    "a.localhost",
+    "127.0.0.1:8000",
+    "[::1]:8000",
+    "[::1]",
+    "192.0.2.1",
+)
+FOREIGN = (
+    *("evil", "evil.com:8000", "localhost.evil.com", "evillocalhost", "broker.example.com.evil.com", "", "[::1", "[]"),
+    *("x.broker.example.com", "127.0.0.1.evil.com", "localhost:80@evil", "localhost:x", "[::1]x", "::1", "ev\xff"),
+)
+
+
+class Reached(Exception):
+    """The request came through to the application behind."""
+
+
+async def behind(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def ask(
+    *headers: tuple[bytes, bytes],
+    kind: str = "http",
+    method: str = "GET",
+    query: bytes = b"",
+    hosts: Hosts | None = None,
+    version: str = "1.1",
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """The status, the headers and the body that such a request is answered with."""
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    scope = {
+        "type": kind,
+        "method": method,
+        "http_version": version,
+        "path": "/stats",
+        "query_string": query,
+        "client": ("192.0.2.7", 1234),
+        "headers": [(b"host", b"localhost:8000"), *headers] if not any(n == b"host" for n, _ in headers) else headers,
+    }
+    await Front(behind, hosts or Hosts(["broker.example.com"]), [OUR_PAGE.decode()])(scope, ask, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [*OURS, "broker.example.com", "BROKER.example.com:443", "broker.example.com."],
+)
+async def test_d24_the_broker_answers_to_its_own_names_and_to_addresses(host: str) -> None:
+    assert (await ask((b"host", host.encode())))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    FOREIGN,
+)
+async def test_d24_a_foreign_host_name_is_refused(host: str) -> None:
+    status, _, body = await ask((b"host", host.encode("latin-1")))
+    assert (status, msgspec.json.decode(body)["code"]) == (400, "malformed")
+
+
+async def test_d24_a_name_refused_once_is_refused_again_and_one_allowed_is_again() -> None:
+    hosts = Hosts(["*.example.com"])
+    for _ in range(2):
+        assert hosts.allow(b"a.example.com") and not hosts.allow(b"example.com") and not hosts.allow(b"aexample.com")
+
+
+async def test_d24_hosts_that_clients_make_up_are_not_remembered_without_end() -> None:
+    hosts = Hosts(["*"])
+    for number in range(5_000):
+        assert hosts.allow(b"%d.example.com" % number)
+    assert len(hosts._known) <= 1_000
+
+
+async def test_d24_a_request_without_a_host_is_refused_unless_it_is_http_1_0() -> None:
+    async def status(version: str) -> int:
+        sent: list[Any] = []
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        scope = {"type": "http", "http_version": version, "path": "/", "query_string": b"", "headers": []}
+        await Front(behind, Hosts([]))({**scope, "method": "GET"}, ask, send)
+        return int(sent[0]["status"])
+
+    assert await status("1.1") == 400
+    assert await status("1.0") == 200
+
+
+@pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"", b"http://localhost", b"https://localhost:1"])
+async def test_d13_a_page_of_another_site_opens_no_websocket(origin: bytes) -> None:
+    status, _, body = await ask((b"origin", origin), kind="websocket")
+    assert (status, msgspec.json.decode(body)["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("origin", [b"http://localhost:8000", b"https://localhost:8000", OUR_PAGE, OUR_PAGE.upper()])
+async def test_d13_pages_of_our_own_and_of_allowed_sites_do(origin: bytes) -> None:
+    assert (await ask((b"origin", origin), kind="websocket"))[0] == 200
+
+
+async def test_d13_who_is_no_browser_has_no_origin_and_is_let_in() -> None:
+    assert (await ask(kind="websocket"))[0] == 200
+
+
+async def test_a_page_of_an_allowed_site_may_read_the_answer() -> None:
+    status, headers, _ = await ask((b"origin", OUR_PAGE))
+    assert status == 200
+    assert (headers[b"access-control-allow-origin"], headers[b"vary"]) == (OUR_PAGE, b"origin")
+    assert b"retry-after" in headers[b"access-control-expose-headers"]
+
+
+async def test_a_page_of_another_site_may_not() -> None:
+    _, headers, _ = await ask((b"origin", b"https://evil.example"))
+    assert not [name for name in headers if name.startswith(b"access-control")]
+
+
+async def test_a_preflight_of_an_allowed_site_is_answered_without_credentials() -> None:
+    asked = ((b"origin", OUR_PAGE), (b"access-control-request-method", b"POST"))
+    status, headers, _ = await ask(*asked, method="OPTIONS")
+    assert status == 204
+    assert b"authorization" in headers[b"access-control-allow-headers"]
+    assert b"x-message-priority" in headers[b"access-control-allow-headers"]
+    assert b"access-control-allow-credentials" not in headers
+
+
+@pytest.mark.parametrize("query", [b"token=x", b"a=1&access_token=x", b"api_key=x", b"%74oken=x", b"tok%65n=x&b"])
+async def test_d7_a_token_in_the_url_is_refused(query: bytes) -> None:
+    for kind in ("http", "websocket"):
+        status, _, body = await ask(kind=kind, query=query)
+        assert (status, msgspec.json.decode(body)["code"]) == (400, "malformed")
+        assert b"=x" not in body
