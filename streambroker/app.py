@@ -1,4 +1,4 @@
-"""The composition root: settings → store → broker → doors → one ASGI application, and its life from start to drain."""
+"""The life of the process: listen, open the node, serve until told to stop, drain, close."""
 
 from __future__ import annotations
 
@@ -9,151 +9,25 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import uvloop
-from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
-from streambroker.broker.broker import Broker
-from streambroker.broker.clock import steady_clock
 from streambroker.config import Settings
-from streambroker.core.errors import BrokerError, DataDirUnusable, Overloaded, StorageFailed
-from streambroker.notify.local import LocalNotifier
+from streambroker.core.errors import BrokerError, Overloaded, StorageFailed
+from streambroker.node import FRAME_OVERHEAD, Node
 from streambroker.observe import logging as logging_setup
-from streambroker.protocol.messages import Limits
-from streambroker.store.sql.sqlite import SqliteStore
-from streambroker.transport import rest, server
-from streambroker.transport.auth.keys import SigningKeys, configured_key, load_or_create_key
-from streambroker.transport.auth.passwords import Passwords
-from streambroker.transport.auth.service import AuthService
-from streambroker.transport.auth.tokens import AccessTokens
-from streambroker.transport.front import Front, Hosts
-from streambroker.transport.http import Endpoint
-from streambroker.transport.limiting import RateLimits
-from streambroker.transport.login import LoginDoor
-from streambroker.transport.openapi import describe
-from streambroker.transport.presence import Presence
+from streambroker.transport import server
+from streambroker.transport.front import Front
 from streambroker.transport.problems import refuse
-from streambroker.transport.resource import Counters, Gate, Nowhere, Resource
-from streambroker.transport.routes import routes
-from streambroker.transport.status import StatusDoor
-from streambroker.transport.users import UserDoor
-from streambroker.transport.websocket import Sockets, WebSocketDoor
 
 log = logging.getLogger(__name__)
 
-FRAME_OVERHEAD = 64 * 1024
-"""What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
-_DRAIN_LOOK_S = 0.05
 FAIL_STOP_S = 15
 """How long a broker whose storage failed may take to end, in seconds."""
 EXIT_INPUT_OUTPUT = 74
-
-
-def wall_ms() -> int:
-    """Milliseconds since 1970 by the machine's clock."""
-    return time.time_ns() // 1_000_000
-
-
-class Node:
-    """One running broker: everything that is opened at the start and closed at the stop."""
-
-    def __init__(self, settings: Settings, store: SqliteStore, broker: Broker, auth: AuthService, passwords: Passwords):
-        self.broker = broker
-        self.sockets = Sockets()
-        self.password: str | None = None
-        self._settings = settings
-        self._store = store
-        self._auth = auth
-        self._passwords = passwords
-        self._rates = RateLimits()
-        self._presence = Presence(lambda principal: None, settings.max_connections_per_user)
-        self._hosts = Hosts(("*",))
-        auth.on_revoked(lambda sid: None)
-
-    @classmethod
-    async def open(cls, settings: Settings, on_failure: Callable[[StorageFailed], None]) -> Node:
-        """Open and recover the data, load users and queues.
-
-        Raises `DataDirUnusable`, `DataDamaged` or `ConfigError`.
-        """
-        clock = steady_clock()
-        data_dir = Path(settings.data_dir)
-        store = await SqliteStore.open(data_dir, clock(), on_failure)
-        try:
-            key = load_or_create_key(data_dir, settings.jwt_secret)
-            old = settings.jwt_secret_previous
-            previous = None if old is None else configured_key(old, "jwt_secret_previous")
-            tokens = AccessTokens(SigningKeys(key, previous), lifetime_ms=settings.access_token_ms)
-            passwords = Passwords()
-            auth = AuthService(
-                store.work, passwords, tokens, refresh_token_ms=settings.refresh_token_ms, clock=wall_ms
-            )
-            await auth.start()
-            broker = Broker(store, LocalNotifier(), clock, store.last_id, settings.auto_create_queues)
-            node = cls(settings, store, broker, auth, passwords)
-            node.password = await auth.users.first_start(settings.admin_password)
-            await broker.start()
-        except OSError as error:
-            await store.close()
-            raise DataDirUnusable(f"the data directory {data_dir} cannot be used: {error}") from error
-        except BaseException:
-            await store.close()
-            raise
-        return node
-
-    def application(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """The ASGI application with all doors."""
-        settings, broker = self._settings, self.broker
-        limits, counters = Limits(settings.max_message_bytes), Counters()
-        gate = Gate(self._auth.authenticate, self._rates)
-        endpoints: list[Endpoint] = [
-            *rest.endpoints(broker, limits, self._presence, counters),
-            *LoginDoor(self._auth).endpoints(),
-            *UserDoor(self._auth).endpoints(),
-            *StatusDoor(broker, self.sockets, counters).endpoints(),
-        ]
-        endpoints.append(describe(endpoints))
-        by_path: dict[str, list[Endpoint]] = {}
-        for endpoint in endpoints:
-            by_path.setdefault(endpoint.path, []).append(endpoint)
-        resources = {path: Resource(path, group, gate, counters) for path, group in by_path.items()}
-        socket_door = WebSocketDoor(
-            broker,
-            self._auth.authenticate,
-            self.sockets,
-            self._presence,
-            self._rates,
-            limits,
-            settings.heartbeat_ms,
-            settings.max_message_bytes + FRAME_OVERHEAD,
-            wall_ms,
-        )
-        router = Router(routes(resources, socket_door), default=Nowhere(gate, counters), redirect_slashes=False)
-        return Front(router, self._hosts, settings.allowed_origins)
-
-    async def drain(self, hurry: asyncio.Event) -> None:
-        """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
-        self.broker.drain()
-        timeout_ms = self._settings.drain_timeout_ms
-        self.sockets.draining(timeout_ms)
-        deadline = time.monotonic() + timeout_ms / 1_000
-        hurrying = asyncio.create_task(hurry.wait())
-        while await self.broker.processing() and time.monotonic() < deadline and not hurrying.done():
-            await asyncio.wait([hurrying], timeout=_DRAIN_LOOK_S)
-        hurrying.cancel()
-        await self.sockets.close_all(4503, "the broker is stopping")
-
-    async def close(self) -> None:
-        """Close what `open` opened."""
-        await self._auth.close()
-        self._passwords.close()
-        await self.broker.stop()
-        await self._store.close()
 
 
 class Lobby:

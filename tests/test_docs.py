@@ -12,11 +12,11 @@ import httpx
 import msgspec
 import pytest
 
-from streambroker.app import Node
 from streambroker.cli import Exit
 from streambroker.config import Settings
 from streambroker.core import errors
 from streambroker.core.errors import BrokerError, StorageFailed
+from streambroker.node import Node
 from streambroker.protocol import frames
 from streambroker.transport.routes import WEBSOCKET_PATHS
 

@@ -18,10 +18,10 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
 from websockets.uri import parse_uri
 
-from streambroker.app import FRAME_OVERHEAD, Node
 from streambroker.config import Settings
 from streambroker.core.access import Action, Grant, Role
 from streambroker.core.errors import StorageFailed
+from streambroker.node import FRAME_OVERHEAD, Node
 from streambroker.transport import server
 from streambroker.transport.websocket import outbox
 
