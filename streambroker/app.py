@@ -6,22 +6,24 @@ import asyncio
 import gc
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from streambroker.config import Settings
-from streambroker.core.errors import BrokerError, Overloaded, StorageFailed
+from streambroker.config import Settings, log_directory
+from streambroker.core.errors import BrokerError, ConfigError, Overloaded, StorageFailed
 from streambroker.node import FRAME_OVERHEAD, Node
-from streambroker.observe import logging as logging_setup
+from streambroker.observe.logging import Logs, configure
 from streambroker.transport import server
 from streambroker.transport.front import Front
 from streambroker.transport.problems import refuse
+from streambroker.transport.tls import HSTS, Tls
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,11 @@ class Lobby:
         await refuse(scope, send, Overloaded("the broker is starting", retry_after_ms=1_000))
 
 
-async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+async def serve(settings: Settings, say: Callable[[str], None], logs: Logs) -> None:
     """Run a broker until it is told to stop. `say` prints a line for the operator.
 
     Returns when it was stopped by SIGTERM or SIGINT. Raises `StorageFailed` when the storage failed, `OSError` when it
-    cannot listen, and what `Node.open` raises.
+    cannot listen, and what `Node.open` and `Tls` raise.
     """
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -75,18 +77,30 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
+    tls = None if settings.tls_cert is None or settings.tls_key is None else Tls(settings.tls_cert, settings.tls_key)
+    loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     sock = server.listen(settings.host, settings.port)
     lobby = Lobby()
-    front = server.Server(server.configured(lobby, settings.heartbeat_ms, settings.max_message_bytes + FRAME_OVERHEAD))
+    front = server.Server(
+        server.configured(
+            lobby,
+            settings.heartbeat_ms,
+            settings.max_message_bytes + FRAME_OVERHEAD,
+            tls=None if tls is None else tls.context,
+            most_connections=settings.max_connections,
+            headers=() if tls is None else (HSTS,),
+        )
+    )
     serving = asyncio.create_task(front.serve(sockets=[sock]))
     try:
-        node = await _opened(settings, storage_failed, failed)
+        node = await _opened(settings, storage_failed, failed, () if tls is None else tls.certificate.names)
+        logs.keep(log_directory(settings))  # not before the data directory is known to be ours
         try:
             lobby.application = node.application()
             await asyncio.wait(
                 [asyncio.ensure_future(front.listening.wait()), serving], return_when=asyncio.FIRST_COMPLETED
             )
-            _announce(settings, sock.getsockname()[1], node.password, say)
+            _announce(settings, sock.getsockname()[1], tls, node.password, say)
             # What lives as long as the broker need not be looked at by the collector again; and what the hot paths make
             # has no cycles, so looking for them more seldom loses nothing.
             gc.collect()
@@ -112,9 +126,11 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
         sock.close()
 
 
-async def _opened(settings: Settings, storage_failed: Callable[[StorageFailed], None], failed: Any) -> Node:
+async def _opened(
+    settings: Settings, storage_failed: Callable[[StorageFailed], None], failed: Any, names: Sequence[str]
+) -> Node:
     try:
-        return await Node.open(settings, storage_failed)
+        return await Node.open(settings, storage_failed, names)
     except BrokerError:
         await asyncio.sleep(0)  # the news of a failed storage comes by the loop
         if failed.done():
@@ -122,25 +138,49 @@ async def _opened(settings: Settings, storage_failed: Callable[[StorageFailed], 
         raise
 
 
-def _announce(settings: Settings, port: int, password: str | None, say: Callable[[str], None]) -> None:
+def _reload(tls: Tls | None) -> None:
+    """What SIGHUP asks for: the certificate that is now in the files, for new connections."""
+    if tls is None:
+        log.info("SIGHUP: there is no certificate to load again, for TLS is off")
+        return
+    try:
+        certificate = tls.reload()
+    except ConfigError as error:
+        log.error("SIGHUP: the certificate in use stays, for the new one cannot be used: %s", error)
+    else:
+        log.info("SIGHUP: new connections get the certificate with the serial number %s", certificate.serial)
+
+
+def _announce(settings: Settings, port: int, tls: Tls | None, password: str | None, say: Callable[[str], None]) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    curl = f"curl -s{'' if tls is None else _trust(settings, tls, host)}"
     host = f"[{host}]" if ":" in host else host
-    url = f"http://{host}:{port}"
+    url = f"{'http' if tls is None else 'https'}://{host}:{port}"
     if password is not None:
         say(f"first start: user admin, password {password}   (shown only now)")
     say(f"streambroker listening on {url}")
     shown = password or "YOUR-PASSWORD"
     credentials = f'{{"username":"admin","password":"{shown}"}}'
-    say(f"try: curl -s {url}/login -H 'Content-Type: application/json' -d '{credentials}'")
+    say(f"try: {curl} {url}/login -H 'Content-Type: application/json' -d '{credentials}'")
+
+
+def _trust(settings: Settings, tls: Tls, host: str) -> str:
+    """How curl comes to trust the broker's certificate."""
+    if not tls.certificate.covers(host):
+        return "k"  # it is made out to another name than the one that can be printed here
+    return f" --cacert {shlex.quote(str(settings.tls_cert))}" if tls.certificate.self_signed else ""
 
 
 def run(settings: Settings) -> None:
     """Run a broker in an event loop of its own; see `serve`."""
-    logging_setup.configure(settings.log_format, settings.log_level)
+    secrets = (settings.admin_password, settings.jwt_secret, settings.jwt_secret_previous)
 
     def say(line: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, say))
+    with (
+        configure(settings.log_format, settings.log_level, secrets) as logs,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(serve(settings, say, logs))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
@@ -87,6 +90,39 @@ def show(**flags: Any) -> None:
         sys.stdout.write(f"{line:<48}{'' if value.startswith('#') else f'  # {source}'}".rstrip() + "\n")
 
 
+@app.command()
+def cert(
+    out: Annotated[Path, typer.Option(help="Directory to write them to.")] = Path(),
+    host: Annotated[
+        list[str] | None, typer.Option(help="A name or address of the broker; localhost is always among them.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How long the certificate is good.")] = 365,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files if they exist.")] = False,
+) -> None:
+    """Make a self-signed certificate and its key for development: cert.pem and key_nopass.pem."""
+    try:
+        from streambroker import certificates  # what it needs is an extra
+    except ImportError:
+        _fail(Exit.UNAVAILABLE, "this needs the library cryptography: pip install 'streambroker[cert]'")
+    for name in host or ():
+        if not certificates.is_name(name):
+            raise typer.BadParameter(f"{name!r} is neither a DNS name (ASCII; xn--… for others) nor an address")
+    try:
+        pair = certificates.make(out, host or (), days, datetime.now(UTC), replace=force)
+    except certificates.AlreadyThere as error:
+        _fail(Exit.CANNOT_USE, f"{error}; --force replaces them")
+    except OSError as error:
+        _fail(Exit.CANNOT_USE, f"cannot write to {out}: {error.strerror}")
+    cert_file, key_file = shlex.quote(str(pair.cert_file)), shlex.quote(str(pair.key_file))
+    sys.stdout.write(
+        f"{cert_file}: a certificate for {', '.join(pair.names)}, good until {pair.not_after:%Y-%m-%d}\n"
+        f"{key_file}: its key, without a passphrase; give it to nobody\n"
+        f"SHA-256 fingerprint: {pair.fingerprint}\n"
+        f"start: streambroker serve --tls-cert {cert_file} --tls-key {key_file}\n"
+        f"try: curl --cacert {cert_file} https://localhost:8000/healthz\n"
+    )
+
+
 def _serve(settings: Settings) -> None:
     from streambroker import app as broker  # the imports of a server take a moment; --help does not need them
 
@@ -117,6 +153,6 @@ def main() -> None:
         _fail(Exit.UNAVAILABLE, error)
 
 
-def _fail(code: Exit, error: Exception) -> None:
+def _fail(code: Exit, error: Exception | str) -> NoReturn:
     sys.stderr.write(f"streambroker: {error}\n")
     sys.exit(code)

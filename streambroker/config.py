@@ -37,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_dir: Annotated[
         str | None, Meta(description="Where log files are kept: logs in the data directory; off keeps none.")
     ] = None
+    access_log: Annotated[
+        Literal["off", "errors", "summary", "all"], Meta(description="Requests in the log: off, errors, summary, all.")
+    ] = "errors"
     admin_password: Annotated[
         str | None, Meta(description="Password of the user admin that the first start creates; else one is made.")
     ] = None
@@ -156,6 +159,13 @@ def off_or(rate: str) -> limits.RateLimitItem | None:
     if item.amount < 1 or item.get_expiry() < 1:
         raise ValueError(rate)
     return item
+
+
+def log_directory(settings: Settings) -> Path | None:
+    """Where log files are kept; None where none are."""
+    if settings.log_dir is None:
+        return Path(settings.data_dir) / "logs"
+    return None if settings.log_dir == OFF else Path(settings.log_dir)
 
 
 def is_loopback(host: str) -> bool:

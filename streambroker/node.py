@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.routing import Router
@@ -12,22 +12,24 @@ from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
 from streambroker.broker.clock import steady_clock
-from streambroker.config import Settings
+from streambroker.config import Settings, log_directory, off_or
 from streambroker.core.errors import DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.protocol.messages import Limits
+from streambroker.store.sql.login_failures import LoginFailures
 from streambroker.store.sql.sqlite import SqliteStore
-from streambroker.transport import rest
+from streambroker.transport import logs, rest
 from streambroker.transport.auth.keys import SigningKeys, configured_key, load_or_create_key
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
 from streambroker.transport.auth.tokens import AccessTokens
 from streambroker.transport.front import Front, Hosts
 from streambroker.transport.http import Endpoint
-from streambroker.transport.limiting import RateLimits
+from streambroker.transport.limiting import Guard, Kind, RateLimits
 from streambroker.transport.login import LoginDoor
 from streambroker.transport.openapi import describe
 from streambroker.transport.presence import Presence
+from streambroker.transport.proxies import TrustedProxies
 from streambroker.transport.resource import Counters, Gate, Nowhere, Resource
 from streambroker.transport.routes import routes
 from streambroker.transport.status import StatusDoor
@@ -47,7 +49,16 @@ def wall_ms() -> int:
 class Node:
     """One running broker: everything that is opened at the start and closed at the stop."""
 
-    def __init__(self, settings: Settings, store: SqliteStore, broker: Broker, auth: AuthService, passwords: Passwords):
+    def __init__(
+        self,
+        settings: Settings,
+        store: SqliteStore,
+        broker: Broker,
+        auth: AuthService,
+        passwords: Passwords,
+        guard: Guard,
+        names: Sequence[str],
+    ) -> None:
         self.broker = broker
         self.sockets = Sockets()
         self.password: str | None = None
@@ -55,16 +66,28 @@ class Node:
         self._store = store
         self._auth = auth
         self._passwords = passwords
-        self._rates = RateLimits()
-        self._presence = Presence(lambda principal: None, settings.max_connections_per_user)
-        self._hosts = Hosts(("*",))
-        auth.on_revoked(lambda sid: None)
+        self._guard = guard
+        self._rates = RateLimits(
+            {
+                Kind.DEFAULT: off_or(settings.rate_limit_default),
+                Kind.LOGIN: off_or(settings.rate_limit_login),
+                Kind.MESSAGES: off_or(settings.rate_limit_messages),
+            },
+            storage=settings.rate_limit_storage,
+        )
+        self._presence = Presence(auth.still, settings.max_connections_per_user)
+        self._hosts = Hosts((settings.host, *names, *settings.allowed_hosts))
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        auth.on_changed(self._presence.changed)
 
     @classmethod
-    async def open(cls, settings: Settings, on_failure: Callable[[StorageFailed], None]) -> Node:
+    async def open(
+        cls, settings: Settings, on_failure: Callable[[StorageFailed], None], names: Sequence[str] = ()
+    ) -> Node:
         """Open and recover the data, load users and queues.
 
-        Raises `DataDirUnusable`, `DataDamaged` or `ConfigError`.
+        `names` are those that the broker is known by beside its settings: its certificate's. Raises `DataDirUnusable`,
+        `DataDamaged` or `ConfigError`.
         """
         clock = steady_clock()
         data_dir = Path(settings.data_dir)
@@ -75,10 +98,19 @@ class Node:
             previous = None if old is None else configured_key(old, "jwt_secret_previous")
             tokens = AccessTokens(SigningKeys(key, previous), lifetime_ms=settings.access_token_ms)
             passwords = Passwords()
-            auth = AuthService(store.work, passwords, tokens, refresh_token_ms=settings.refresh_token_ms, clock=wall_ms)
+            guard = Guard(off_or(settings.rate_limit_login), LoginFailures(store.work), clock, key)
+            auth = AuthService(
+                store.work,
+                passwords,
+                tokens,
+                refresh_token_ms=settings.refresh_token_ms,
+                clock=wall_ms,
+                guard=guard,
+            )
+            await guard.start()
             await auth.start()
             broker = Broker(store, LocalNotifier(), clock, store.last_id, settings.auto_create_queues)
-            node = cls(settings, store, broker, auth, passwords)
+            node = cls(settings, store, broker, auth, passwords, guard, names)
             node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()
         except OSError as error:
@@ -99,12 +131,14 @@ class Node:
             *LoginDoor(self._auth).endpoints(),
             *UserDoor(self._auth).endpoints(),
             *StatusDoor(broker, self.sockets, counters).endpoints(),
+            *logs.LogsDoor(log_directory(settings)).endpoints(),
         ]
         endpoints.append(describe(endpoints))
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
         resources = {path: Resource(path, group, gate, counters) for path, group in by_path.items()}
+        resources[logs.ANY_FILE] = resources["/logs/{filename}"]
         socket_door = WebSocketDoor(
             broker,
             self._auth.authenticate,
@@ -117,7 +151,8 @@ class Node:
             wall_ms,
         )
         router = Router(routes(resources, socket_door), default=Nowhere(gate, counters), redirect_slashes=False)
-        return Front(router, self._hosts, settings.allowed_origins)
+        client_address = self._proxies.client_address if settings.trusted_proxies else None
+        return Front(router, self._hosts, settings.allowed_origins, client_address)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
@@ -133,7 +168,9 @@ class Node:
 
     async def close(self) -> None:
         """Close what `open` opened."""
+        await self._rates.close()
         await self._auth.close()
         self._passwords.close()
+        await self._guard.close()
         await self.broker.stop()
         await self._store.close()

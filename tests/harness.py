@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ class BrokerProcess:
 
     ``start()`` returns once the broker has printed where it listens. The same object can be started again on the same
     data directory after ``kill()`` or ``terminate()``; each start takes a new free port unless ``port`` is given.
-    ``output`` keeps the last lines of stdout and stderr.
+    ``output`` keeps the last lines of stdout and stderr. ``cafile`` holds the certificate to trust when it speaks TLS.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class BrokerProcess:
         env: dict[str, str] | None = None,
         port: int = 0,
         command: tuple[str, ...] = (sys.executable, "-m", "streambroker", "serve"),
+        cafile: Path | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.args = args
         self.extra_env = env or {}
         self.port = port
         self.command = command
+        self.cafile = cafile
         self.url = ""
         self.output: deque[str] = deque(maxlen=400)
         self.process: subprocess.Popen[str] | None = None
@@ -84,6 +87,11 @@ class BrokerProcess:
     def ws_url(self) -> str:
         return "ws" + self.url.removeprefix("http")
 
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """What a client needs to check the broker's certificate; None where it speaks no TLS."""
+        return ssl.create_default_context(cafile=str(self.cafile)) if self.url.startswith("https:") else None
+
     def kill(self) -> int:
         """SIGKILL, as a crash would; returns the exit status."""
         return self.stop(signal.SIGKILL)
@@ -109,7 +117,8 @@ class BrokerProcess:
         """A fresh access token (cached for the admin until the next start)."""
         if username == "admin" and self._token:
             return self._token
-        reply = httpx.post(f"{self.url}/login", json={"username": username, "password": password}, timeout=10)
+        credentials = {"username": username, "password": password}
+        reply = httpx.post(f"{self.url}/login", json=credentials, timeout=10, verify=self.trust or True)
         reply.raise_for_status()
         token: str = reply.json()["access_token"]
         if username == "admin":
@@ -119,7 +128,11 @@ class BrokerProcess:
     def client(self, timeout: float = 70) -> httpx.Client:
         """An HTTP client that is logged in as the admin."""
         return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.token()}"}, timeout=timeout, trust_env=False
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token()}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=self.trust or True,
         )
 
     def __enter__(self) -> BrokerProcess:

@@ -17,6 +17,7 @@ from streambroker.broker.clock import Clock
 from streambroker.broker.dispatcher import Dispatcher, Reservation, Tokens
 from streambroker.broker.holder import Holder, LostReason
 from streambroker.broker.poll import Poll
+from streambroker.broker.quotas import NO_QUOTAS, InFlight, Leases, QueueCount, Quotas
 from streambroker.broker.rates import SAMPLE_MS, Rates
 from streambroker.broker.tick import Tick
 from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
@@ -61,7 +62,8 @@ RETRY_S = 1.0
 class Broker:
     """Owns the dispatchers, the tick and the table of who holds which message on this node.
 
-    `last_id` is the newest message id that the store holds; ids made here are larger.
+    `last_id` is the newest message id that the store holds; ids made here are larger. `exempt` says whom the quota of
+    leases does not bind.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Broker:
         last_id: int = 0,
         auto_create_queues: bool = True,
         chance: Callable[[], float] = random.random,
+        quotas: Quotas = NO_QUOTAS,
+        exempt: Callable[[str], bool] = lambda user: False,
     ) -> None:
         self.clock = clock
         self.draining = False
@@ -82,6 +86,8 @@ class Broker:
         self._ids = IdSequence(last_id)
         self._chance = chance
         self._dispatchers: dict[str, Dispatcher] = {}
+        self._queue_count = QueueCount(quotas)
+        self._in_flight = InFlight(quotas.max_in_flight_per_user, exempt)
         self._tokens = Tokens()
         self._held: dict[int, Holder] = {}
         self._holders: set[Holder] = set()
@@ -95,6 +101,8 @@ class Broker:
         """Load the queues and begin to do what is due."""
         for queue in await self._store.queues():
             self._know(queue)
+        for name, holder, count in await self._store.leases() if self._in_flight.most else ():
+            self._dispatchers[name].leases.change(holder, count)
         self._notifier.watch(self._wake)
         self._tick.start()
         self._sampling = asyncio.create_task(self._sample())
@@ -128,29 +136,37 @@ class Broker:
         if name not in self._dispatchers and not self.auto_create_queues:
             raise NotFound(f"there is no queue {name}; create it with POST /queues")
 
-    async def ensure_queue(self, name: str) -> Queue:
-        """The queue of that name, created with defaults where that is allowed. Raises `NotFound`."""
+    async def ensure_queue(self, name: str, owner: str = "", bound: bool = True) -> Queue:
+        """The queue of that name, created with defaults where that is allowed. Raises `NotFound` or `RateLimited`.
+
+        `owner` is who asks; `bound` whether the quotas of a user bind it. Else a new queue is nobody's.
+        """
         if name in self._dispatchers:
             return self._dispatchers[name].queue
         self.check_queue(name)
-        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock(), None))
+        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock(), None, owner=owner if bound else ""))
 
-    async def create_queue(self, name: str, config: QueueConfig) -> tuple[Queue, bool]:
-        """The queue, and whether it is new. Raises `Conflict` where it exists with another configuration."""
+    async def create_queue(
+        self, name: str, config: QueueConfig, owner: str = "", bound: bool = True
+    ) -> tuple[Queue, bool]:
+        """The queue, and whether it is new. `owner`, `bound`: as for `ensure_queue`.
+
+        Raises `Conflict` where it exists with another configuration, and `RateLimited`.
+        """
         _check_dead_letters(name, config)
         existed, now = name in self._dispatchers, self.clock()
-        queue = await self._save(SaveQueue(name, config, False, now, None))
+        queue = await self._save(SaveQueue(name, config, False, now, None, owner=owner if bound else ""))
         if queue.config != config:
             raise Conflict(f"queue {name} exists with another configuration; change it with PATCH /queues/{name}")
         return queue, not existed and queue.created_at == now
 
     async def change_queue(self, name: str, change: QueueConfigChange) -> Queue:
-        """The queue with some of its configuration changed. Raises `NotFound` or `Invalid`."""
+        """The queue with some of its configuration changed. Raises `NotFound`, `Invalid` or `RateLimited`."""
         while True:
             queue = self.queue(name)
             config = change.applied_to(queue.config)
             _check_dead_letters(name, config)
-            saved = await self._save(SaveQueue(name, config, queue.paused, self.clock(), queue))
+            saved = await self._save(SaveQueue(name, config, queue.paused, self.clock(), queue, owner=queue.owner))
             if saved.config == config:  # else somebody else was quicker: once more, on what stands there now
                 return saved
 
@@ -168,6 +184,8 @@ class Broker:
         await self._store.submit(DropQueue(name))
         if (dispatcher := self._dispatchers.pop(name, None)) is None:
             return
+        self._queue_count.dropped(name)
+        dispatcher.leases.drop()
         for message_id in [m for m, holder in self._held.items() if holder.queue == name]:
             self._lose(message_id, None, "deleted")
         for poll in self._polls & dispatcher.consumers:
@@ -334,11 +352,13 @@ class Broker:
     async def consume(
         self, queues: Sequence[str], holder: str, limit: int, wait_ms: int, lease_ms: int | None
     ) -> list[Message]:
-        """Up to `limit` messages of the queues, waiting up to `wait_ms` for the first. Raises `NotFound`.
+        """Up to `limit` messages of the queues, waiting up to `wait_ms` for the first. Raises `NotFound`, and
+        `RateLimited` where the holder has its quota of leases already.
 
         Cancelled while waiting, it takes no message along. While the broker drains it does not wait.
         """
         dispatchers = [self._dispatcher(name) for name in queues]
+        self._in_flight.check(holder)
         poll = Poll(holder, limit, lease_ms)
         try:
             for dispatcher in dispatchers:
@@ -466,9 +486,10 @@ class Broker:
         relaxed: bool = False,
         queue: str | None = None,
         lazy: bool = False,
+        holder: str | None = None,
     ) -> None:
         """As `settle`, and call `told` with what became of each. `relaxed`, `queue`: see `store.contract.Settle`;
-        `lazy`: see `Store.post`."""
+        `lazy`: see `Store.post`. `holder` is the user that holds all of them; without it `queue` may not help."""
 
         def done(answer: list[Settled] | Acked | BrokerError) -> None:
             told(answer)
@@ -476,9 +497,13 @@ class Broker:
                 self._tick.due(answer.due_at)
                 if dispatcher := self._dispatchers.get(queue or ""):
                     dispatcher.meter.settled += len(items)
+                    if holder is not None:
+                        dispatcher.leases.change(holder, -len(items))
             else:
                 self._settled(items, answer)
 
+        if holder is None and self._in_flight.most:
+            queue = None  # whose leases end has to come with the answer
         self._store.post(Settle(items, self.clock(), relaxed, queue), done, lazy)
 
     def chance(self) -> float:
@@ -495,6 +520,7 @@ class Broker:
             fate = settled.fate
             if fate is None:
                 continue
+            self._count_lease(settled)
             if item.event <= Event.REJECT and (dispatcher := self._dispatchers.get(settled.queue)):
                 dispatcher.meter.settled += 1
             if fate is not Fate.EXTENDED:
@@ -513,7 +539,15 @@ class Broker:
         if settled.fate is Fate.READY or settled.fate is Fate.DEAD_LETTERED:
             woken.add(settled.now_in)
             if settled.now_in not in self._dispatchers:
-                self._know(Queue(settled.now_in, QueueConfig(), False, self.clock()))
+                source = self._dispatchers.get(settled.queue)
+                owner = source.queue.owner if source else ""
+                self._know(Queue(settled.now_in, QueueConfig(), False, self.clock(), owner))
+
+    def _count_lease(self, settled: Settled) -> None:
+        """A lease may have ended, or one that was over goes on."""
+        leased = settled.state is State.LEASED and settled.fate is not Fate.GONE
+        if leased is not settled.leased and (dispatcher := self._dispatchers.get(settled.queue)):
+            dispatcher.leases.change(settled.holder or "", 1 if leased else -1)
 
     def _lose(self, message_id: int, lease: str | None, reason: LostReason) -> None:
         """Tell the holder of the message with that lease (None: whatever lease) that it holds it no more."""
@@ -546,6 +580,7 @@ class Broker:
         gone: Settled = await self._store.submit(Delete(message_id))
         if gone.refusal is not None:
             raise NotFound("there is no such message")
+        self._count_lease(gone)
         self._lose(message_id, None, "deleted")
         return gone
 
@@ -556,6 +591,7 @@ class Broker:
         lapsed: Lapsed = await self._store.submit(Overdue(now, CHUNK))
         woken: set[str] = set()
         for item in lapsed.items:
+            self._count_lease(item)
             if item.fate is not Fate.GONE:
                 self._lose(item.id, item.lease, "expired")
                 self._follow(item, woken)
@@ -599,20 +635,34 @@ class Broker:
 
     # -- small pieces --------------------------------------------------------------------------------------------------
 
-    async def _save(self, command: SaveQueue) -> Queue:
-        queue: Queue = await self._store.submit(command)
+    def _save(self, command: SaveQueue) -> asyncio.Future[Queue]:
+        """Raises `RateLimited` where it would be a queue too many."""
+        saved: asyncio.Future[Queue] = asyncio.get_running_loop().create_future()
+        coming = self._queue_count.expect((command.name, command.config.dead_letter_queue), command.owner)
+
+        def told(answer: Queue | BrokerError) -> None:
+            self._queue_count.came(coming)
+            if not isinstance(answer, BrokerError):
+                self._saved(answer, command.now)
+            resolve(saved, answer)
+
+        self._store.post(command, told)
+        return saved
+
+    def _saved(self, queue: Queue, now: int) -> None:
         self._know(queue)
         dlq = queue.config.dead_letter_queue
         if dlq is not None and dlq not in self._dispatchers:
-            self._know(Queue(dlq, QueueConfig(), False, command.now))
-        return queue
+            self._know(Queue(dlq, QueueConfig(), False, now, queue.owner))
 
     def _know(self, queue: Queue) -> None:
         dispatcher = self._dispatchers.get(queue.name)
         if dispatcher is not None:
             dispatcher.configure(queue)
             return
-        dispatcher = Dispatcher(queue, self.clock, self._tokens, self._claim, self.release)
+        leases = Leases(self._in_flight)
+        dispatcher = Dispatcher(queue, self.clock, self._tokens, self._claim, self.release, leases)
+        self._queue_count.known(queue)
         if self.draining:
             dispatcher.stop()
         self._dispatchers[queue.name] = dispatcher

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from streambroker.broker.clock import Clock
+from streambroker.broker.quotas import InFlight, Leases
 from streambroker.broker.rates import Meter
 from streambroker.core.lifecycle import LeaseTerms
 from streambroker.core.message import Message, weight
@@ -19,7 +21,9 @@ lets it work on the next claim while this one's messages are sent."""
 
 
 class Consumer(Protocol):
-    """What a dispatcher needs of one who takes messages."""
+    """What a dispatcher needs of one who takes messages. `holder` is the user that it takes them for."""
+
+    holder: str
 
     def wants(self) -> tuple[int, int]:
         """How many messages, and about how many bytes, may be claimed for it now."""
@@ -92,8 +96,10 @@ class Dispatcher:
         tokens: Tokens,
         claim: Claimer,
         release: Callable[[Sequence[Message]], None],
+        leases: Leases | None = None,
     ) -> None:
         self.queue = queue
+        self.leases = leases or Leases(InFlight())
         self.consumers: set[Consumer] = set()
         self.meter = Meter(clock())
         self._clock = clock
@@ -131,6 +137,7 @@ class Dispatcher:
         """The consumer leaves; what is claimed for it on the way is given back when it comes."""
         self.consumers.discard(consumer)
         self._hungry.pop(consumer, None)
+        self.leases.users.forget(consumer)
 
     def wake(self) -> None:
         """Messages may be ready."""
@@ -162,7 +169,7 @@ class Dispatcher:
             consumer = next(iter(self._hungry))
             del self._hungry[consumer]
             wanted, room = consumer.wants()
-            if wanted <= 0:
+            if (wanted := self._allowed(consumer, wanted)) <= 0:
                 continue
             taken = min(wanted, share)
             reserved = room if size is None else min(size, room)
@@ -176,12 +183,23 @@ class Dispatcher:
     def reserve_for(self, consumer: Consumer) -> tuple[list[Reservation], list[Claim]]:
         """All that one consumer wants, whether it stands in line or not. Whoever gets the answer calls `served`."""
         wanted, room = consumer.wants()
-        if wanted <= 0 or self._stopped:
+        if (wanted := self._allowed(consumer, wanted)) <= 0 or self._stopped:
             return [], []
         return [self._reserve(consumer, wanted, room)], [self._claim_of(consumer, wanted, room, self._clock())]
 
+    def _allowed(self, consumer: Consumer, wanted: int) -> int:
+        """So much of it as the quota of its user has room for; with none, it is fed when there is."""
+        users = self.leases.users
+        if wanted <= 0 or not users.most:
+            return wanted
+        allowed = users.allowed(consumer.holder, wanted)
+        if not allowed:
+            users.wait(consumer, partial(self.feed, consumer))
+        return allowed
+
     def _reserve(self, consumer: Consumer, count: int, size: int) -> Reservation:
         consumer.reserve(count, size)
+        self.leases.reserve(consumer.holder, count)
         return consumer, count, size
 
     def _claim_of(self, consumer: Consumer, count: int, room: int, now: int) -> Claim:
@@ -192,6 +210,7 @@ class Dispatcher:
         """Hand the consumers what their claims brought; nothing at all where the claims failed."""
         for index, (consumer, count, size) in enumerate(reservations):
             messages = got[index] if index < len(got) else []
+            self.leases.came(consumer.holder, count, len(messages))
             if left := consumer.deliver(count, size, messages):
                 self._release(left)
             if consumer in self.consumers and consumer not in self._claiming and consumer.wants()[0] > 0:

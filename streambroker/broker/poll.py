@@ -29,7 +29,7 @@ class Poll:
     """
 
     def __init__(self, holder: str, limit: int, lease_ms: int | None) -> None:
-        self._holder = holder
+        self.holder = holder
         self._limit = limit
         self._lease_ms = lease_ms
         self._reserved = False
@@ -43,7 +43,7 @@ class Poll:
 
     def terms(self, token: str, now: int, lease_ms: int) -> LeaseTerms:
         """See `dispatcher.Consumer`."""
-        return LeaseTerms(token, self._holder, now + (self._lease_ms or lease_ms))
+        return LeaseTerms(token, self.holder, now + (self._lease_ms or lease_ms))
 
     def reserve(self, count: int, size: int) -> None:
         """See `dispatcher.Consumer`."""

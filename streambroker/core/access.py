@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Annotated
 
 import msgspec
@@ -78,15 +79,16 @@ Grants = Annotated[tuple[Grant, ...], msgspec.Meta(max_length=100)]
 
 
 class _Matcher:
-    """What one list of grants allows on a queue, remembered by queue; shared by all principals with equal grants.
+    """What grants allow on a queue, remembered by queue; shared by all principals with equal grants.
 
-    The memory is bounded because its keys come from clients: when it is full it starts anew.
+    With a ceiling, it is what both lists allow. The memory is bounded because its keys come from clients: when it is
+    full it starts anew.
     """
 
-    __slots__ = ("_allowed", "_rules")
+    __slots__ = ("_allowed", "_lists")
 
-    def __init__(self, grants: tuple[Grant, ...]) -> None:
-        self._rules = [(_compile(grant.queues), sum({a.bit for a in grant.actions})) for grant in grants]
+    def __init__(self, grants: tuple[Grant, ...], ceiling: tuple[Grant, ...] | None) -> None:
+        self._lists = [_rules(given) for given in (grants, ceiling) if given is not None]
         self._allowed: dict[str, int] = {}
 
     def allowed(self, queue: str) -> int:
@@ -95,16 +97,21 @@ class _Matcher:
         return self._match(queue) if known is None else known
 
     def _match(self, queue: str) -> int:
-        bits = [bit for pattern, bit in self._rules if pattern.fullmatch(queue)]
         allowed = -1
-        if bits:
-            allowed = 0
-            for bit in bits:
-                allowed |= bit
+        for rules in self._lists:
+            bits = [bit for pattern, bit in rules if pattern.fullmatch(queue)]
+            if not bits:
+                allowed = -1
+                break
+            allowed &= reduce(or_, bits)  # -1 is all bits
         if len(self._allowed) >= _REMEMBERED_QUEUES:
             self._allowed.clear()
         self._allowed[queue] = allowed
         return allowed
+
+
+def _rules(grants: tuple[Grant, ...]) -> list[tuple[re.Pattern[str], int]]:
+    return [(_compile(grant.queues), sum({a.bit for a in grant.actions})) for grant in grants]
 
 
 def _compile(glob: str) -> re.Pattern[str]:
@@ -124,9 +131,11 @@ _matcher = lru_cache(maxsize=_REMEMBERED_GRANTS)(_Matcher)
 class Principal:
     """Who makes a request, as far as it was proven; made by authentication only, passed along as an argument.
 
-    `sid` is the session that a logout ends, `jti` the token's own id. `expires_at_ms` is milliseconds since 1970 UTC,
-    None for what does not expire. A principal is a snapshot: when the user's role or grants change, the next
-    authentication gives a new one.
+    `sid` is the session that a logout ends, `jti` the token's own id; both are empty where an API key proved it, whose
+    id is `key_id`. A key with grants of its own has these, and its user's as `ceiling`, above which it cannot rise
+    (None: no ceiling, its user may do everything). `expires_at_ms` is milliseconds since 1970 UTC, None for what does
+    not expire. A principal is a snapshot: when the user's role or grants change, the next authentication gives a new
+    one.
     """
 
     username: str
@@ -135,17 +144,20 @@ class Principal:
     sid: str
     expires_at_ms: int | None
     jti: str
+    key_id: str | None = None
+    ceiling: tuple[Grant, ...] | None = None
     _matcher: _Matcher = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_matcher", _matcher(self.grants))
+        object.__setattr__(self, "_matcher", _matcher(self.grants, self.ceiling))
 
 
 def decide(principal: Principal, action: Action, queue: str) -> Decision:
     """Whether `principal` may do `action` on `queue`: the one rule for every door.
 
     An admin may do everything. Otherwise grants add up: the action is allowed when any grant that names the queue
-    allows it. It does not matter whether the queue exists, so the answer tells nothing about that.
+    allows it; under a ceiling, when any of its grants does as well. It does not matter whether the queue exists, so
+    the answer tells nothing about that.
     """
     if principal.role is _ADMIN:
         return _ALLOW
@@ -165,6 +177,18 @@ def require(principal: Principal, action: Action, queue: str) -> None:
     raise Forbidden(f"Your grants on queue {queue!r} do not allow {action.value!r}.")
 
 
+def require_admin(principal: Principal) -> None:
+    """Return when `principal` is an admin; raises `Forbidden`."""
+    if principal.role is not _ADMIN:
+        raise Forbidden("Only an admin may do this.")
+
+
+def require_session(principal: Principal, instead: str) -> None:
+    """Return when `principal` has logged in; raises `Forbidden` with `instead`, what to do, for an API key."""
+    if principal.key_id is not None:
+        raise Forbidden(f"An API key may not do this; {instead}.")
+
+
 def may_view_all(principal: Principal) -> bool:
     """Whether `principal` may see figures that are not of one queue (stats, metrics): an admin, or `view` on `*`.
 
@@ -172,4 +196,8 @@ def may_view_all(principal: Principal) -> bool:
     """
     if principal.role is Role.ADMIN:
         return True
-    return any(Action.VIEW in grant.actions and not grant.queues.strip("*") for grant in principal.grants)
+    return _view_all(principal.grants) and (principal.ceiling is None or _view_all(principal.ceiling))
+
+
+def _view_all(grants: tuple[Grant, ...]) -> bool:
+    return any(Action.VIEW in grant.actions and not grant.queues.strip("*") for grant in grants)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from streambroker.core.errors import Invalid, TooLarge, invalid
-from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message
+from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message, Status
 from streambroker.core.names import format_id
 from streambroker.core.policy import Milliseconds, QueueConfig
 from streambroker.protocol.json import JsonDecoder, encode
@@ -26,6 +26,13 @@ Label = Annotated[str, msgspec.Meta(pattern=_NO_NUL, min_length=1, max_length=51
 Reason = Annotated[str, msgspec.Meta(pattern=_NO_NUL, max_length=4_096)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Scalar = str | int | float | bool | None
+# What `draft` checks of these, in the words of JSON Schema.
+_BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+Base64 = Annotated[str, msgspec.Meta(extra_json_schema={"contentEncoding": "base64", "pattern": _BASE64})]
+_HEADER = {"type": ["string", "number", "boolean", "null"], "pattern": _NO_NUL}
+_HEADERS = {"type": ["object", "null"], "additionalProperties": _HEADER, "propertyNames": {"pattern": _NO_NUL}}
+Headers = Annotated[Raw, msgspec.Meta(extra_json_schema=_HEADERS)]
+StatusName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [status.value for status in Status]})]
 
 _headers = JsonDecoder[dict[str, Scalar]](dict[Text, Scalar])
 
@@ -34,9 +41,9 @@ class DraftIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message as a publisher hands it in. `content` is any JSON value, or `content_base64` holds bytes."""
 
     content: Raw | UnsetType = UNSET
-    content_base64: str | UnsetType = UNSET
+    content_base64: Base64 | UnsetType = UNSET
     content_type: Label | None = None
-    headers: Raw | UnsetType = UNSET
+    headers: Headers | UnsetType = UNSET
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
     delay_ms: Milliseconds | None = None
     available_at: Time | None = None
@@ -165,7 +172,7 @@ class MessageOut(msgspec.Struct, gc=False):
 
     message_id: str
     queue: str
-    status: str
+    status: StatusName
     content: Any
     content_type: str
     headers: Any

@@ -14,19 +14,23 @@ from typing import Any, Protocol
 
 import msgspec
 
-from streambroker.core.errors import BrokerError, invalid
+from streambroker.core.errors import BrokerError, StorageFull, invalid
 from streambroker.core.lifecycle import Fate, LeaseTerms, Refusal, Ruling, Settlement
 from streambroker.core.message import Draft, Message, Standing, State, Status
 from streambroker.core.policy import QueueConfig
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """A queue as it is stored. `created_at` in milliseconds since 1970."""
+    """A queue as it is stored. `created_at` in milliseconds since 1970.
+
+    `owner` is the user whose quotas it counts against, for as long as it exists; empty where it is nobody's.
+    """
 
     name: str
     config: QueueConfig
     paused: bool
     created_at: int
+    owner: str = ""
 
 
 class Depth(msgspec.Struct, frozen=True):
@@ -106,7 +110,10 @@ class Acked(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """What became of one item. `queue` is where the message was, `now_in` where it is, `lease` its newest token."""
+    """What became of one item. `queue` is where the message was, `now_in` where it is, `lease` its newest token.
+
+    `holder` is who had that lease, `leased` whether it still ran before.
+    """
 
     id: int
     refusal: Refusal | None
@@ -119,6 +126,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     due_at: int | None = None
     lease: str | None = None
     available_at: int = 0
+    holder: str | None = None
+    leased: bool = False
 
 
 def settled(before: Standing, ruling: Ruling) -> Settled:
@@ -136,12 +145,23 @@ def settled(before: Standing, ruling: Ruling) -> Settled:
         after.due_at,
         before.lease,
         after.available_at,
+        before.holder,
+        before.state is State.LEASED,
     )
 
 
 def other_content(dedup_id: str) -> BrokerError:
     """The refusal of a dedup id that stood for other content."""
     return invalid("/dedup_id", f"{dedup_id!r} was used for other content within the dedup window")
+
+
+def over_quota(owner: str, quota: int) -> BrokerError:
+    """The refusal of a publish that the owner of the queue has no room for."""
+    return StorageFull(
+        f"{owner}, whose queue this is, stores max_stored_bytes_per_user ({quota}) already; nothing was stored. Room "
+        "comes back as messages are deleted: when their retention ends, or at a purge",
+        retry_after_ms=60_000,
+    )
 
 
 class Overdue(msgspec.Struct, frozen=True):
@@ -185,7 +205,8 @@ class SaveQueue(msgspec.Struct, frozen=True):
     """Create a queue or overwrite its configuration, and create the dead-letter queue it names.
 
     Answers the `Queue` as it is then. With `replacing` it is saved only where that is what stands there (None: nothing
-    does), so that of two who change a queue at the same time neither undoes the other unseen.
+    does), so that of two who change a queue at the same time neither undoes the other unseen. `owner` is whose a new
+    queue is; that of a queue stays what it was, and a dead-letter queue is whoever's the queue is that names it.
     """
 
     name: str
@@ -193,6 +214,7 @@ class SaveQueue(msgspec.Struct, frozen=True):
     paused: bool
     now: int
     replacing: Queue | msgspec.UnsetType | None = msgspec.UNSET
+    owner: str = ""
 
 
 class DropQueue(msgspec.Struct, frozen=True):
@@ -259,6 +281,10 @@ class Store(Protocol):
 
     async def oldest_ready(self, queue: str) -> int | None:
         """When the oldest message that waits to be delivered was published, in milliseconds since 1970."""
+        ...
+
+    async def leases(self) -> list[tuple[str, str, int]]:
+        """How many messages are leased, by queue and holder."""
         ...
 
     async def close(self) -> None:

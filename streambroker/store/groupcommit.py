@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from streambroker.core.errors import BrokerError, Draining, Internal, Overloaded, StorageFailed
-from streambroker.store.contract import Command, Engine, Publish
+from streambroker.store.contract import Command, Engine, Publish, Settle
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -24,6 +24,9 @@ T = TypeVar("T")
 MAX_WAITING = 100_000
 """Messages that may wait for a commit; one more is refused (503), never accepted and dropped."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_WAITING_SETTLES = 500_000
+"""Settles of one message that may wait for a commit, about 100 MB; one more is refused (503) and can be repeated.
+Everything else that may wait is one command for each consumer or request, and so bounded by the connections."""
 LAZY_S = 0.005
 """How long a command that nobody waits for may wait for company, in seconds."""
 MAX_TURN = 4_096
@@ -56,7 +59,7 @@ class _Work:
 
 
 Told = Callable[[Any], None]
-_Item = tuple[Command | _Work, Told, int]  # what to do, whom to tell, its bytes
+_Item = tuple[Command | _Work, Told, int]  # what to do, whom to tell, its bytes (of a settle: its items)
 
 
 class GroupCommit:
@@ -74,6 +77,7 @@ class GroupCommit:
         self._lazy: list[_Item] = []
         self._waiting_publishes = 0
         self._waiting_bytes = 0
+        self._waiting_settles = 0
         self._ended: Callable[[], BrokerError] | None = None
         self._groups: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -85,9 +89,18 @@ class GroupCommit:
         """Apply a command with the next commit, then call `told` on the loop with its answer or its `BrokerError`.
 
         A `lazy` command, which nobody waits for, goes with the next commit that somebody does wait for, or within
-        `LAZY_S`. Raises `Overloaded`.
+        `LAZY_S`. Raises `Overloaded` where it is one publish too many; one settle too many is answered with it.
         """
-        size = self._admit(command) if type(command) is Publish else 0
+        if type(command) is Publish:
+            size = self._admit(command)
+        elif type(command) is Settle:
+            size = len(command.items)
+            if self._waiting_settles + size > MAX_WAITING_SETTLES:
+                self._loop.call_soon(told, _too_much())
+                return
+            self._waiting_settles += size
+        else:
+            size = 0
         if lazy and not self._gathering and self._ended is None and len(self._lazy) < MAX_TURN:
             if not self._lazy:
                 self._loop.call_later(LAZY_S, self._hand_over_lazy)
@@ -120,7 +133,7 @@ class GroupCommit:
         """The bytes that the publish adds to what waits. Raises `Overloaded`."""
         size = command.size
         if self._waiting_publishes >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
-            raise Overloaded("more is waiting to be stored than the broker may hold", retry_after_ms=1_000)
+            raise _too_much()
         self._waiting_publishes += len(command.drafts)
         self._waiting_bytes += size
         return size
@@ -138,6 +151,8 @@ class GroupCommit:
             if type(item) is Publish:
                 self._waiting_publishes -= len(item.drafts)
                 self._waiting_bytes -= size
+            elif type(item) is Settle:
+                self._waiting_settles -= size
             try:
                 told(answer)
             except Exception:  # the others' answers must come all the same
@@ -225,6 +240,10 @@ def resolve(future: asyncio.Future[Any], answer: Any) -> None:
         future.set_exception(answer)
     else:
         future.set_result(answer)
+
+
+def _too_much() -> BrokerError:
+    return Overloaded("more is waiting to be stored than the broker may hold", retry_after_ms=1_000)
 
 
 def _closed() -> BrokerError:

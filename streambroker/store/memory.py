@@ -5,6 +5,7 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -35,6 +36,7 @@ from streambroker.store.contract import (
     Settled,
     Sweep,
     other_content,
+    over_quota,
     settled,
 )
 from streambroker.store.sharing import Shares, by_queue
@@ -45,7 +47,8 @@ _STANDING = Standing.__struct_fields__
 class MemoryEngine:
     """Everything in dictionaries; nothing survives the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes_per_owner: int = 0) -> None:
+        self._quota = max_bytes_per_owner
         self._queues: dict[str, Queue] = {}
         self._messages: dict[int, Message] = {}
         self._dedup: dict[tuple[str, bool, str], tuple[int, bytes, list[int], list[int]]] = {}
@@ -147,6 +150,7 @@ class MemoryEngine:
             else:
                 duplicates.append(index)
             ids.append(draft.id if first is None else first)
+        self._admit(queue, fresh)
         dropped = self._make_room(queue, len(fresh))
         until = command.now + queue.config.dedup_window_ms
         for dedup_id, (first_id, digest) in here.items():
@@ -170,6 +174,12 @@ class MemoryEngine:
         if record[1] != digest:
             raise other_content(str(key))
         return record
+
+    def _admit(self, queue: Queue, fresh: Sequence[Draft]) -> None:
+        stored = sum(self.stored(name) for name, other in self._queues.items() if other.owner == queue.owner)
+        size = sum(weight(draft.content, draft.attributes) for draft in fresh)
+        if self._quota and queue.owner and stored + size > self._quota:
+            raise over_quota(queue.owner, self._quota)
 
     def _make_room(self, queue: Queue, fresh: int) -> int:
         limit = queue.config.max_messages
@@ -301,11 +311,12 @@ class MemoryEngine:
             return old or self._queue(command.name)
         if old is None:  # what a dropped queue of that name left behind is not the new one's
             self._forget(command.name)
-        queue = Queue(command.name, command.config, command.paused, old.created_at if old else command.now)
+        created_at, owner = (old.created_at, old.owner) if old else (command.now, command.owner)
+        queue = Queue(command.name, command.config, command.paused, created_at, owner)
         self._queues[command.name] = queue
         dlq = command.config.dead_letter_queue
         if dlq is not None and dlq not in self._queues:
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now))
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now, owner=owner))
         return queue
 
     def _sweep(self, command: Sweep) -> bool:
@@ -345,6 +356,14 @@ class MemoryEngine:
     def depth(self, queue: str) -> Depth:
         return Depth(*(len(self._in(queue, state)) for state in State))
 
+    def stored(self, queue: str) -> int:
+        """The bytes that count against the quota of the queue's owner."""
+        return sum(weight(message.content, message.attributes) for message in self._in(queue, *State))
+
+    def leases(self) -> list[tuple[str, str, int]]:
+        leased = [m for m in self._messages.values() if m.state is State.LEASED and m.queue in self._queues]
+        return [(*of, count) for of, count in sorted(Counter((m.queue, m.holder or "") for m in leased).items())]
+
     def oldest_ready(self, queue: str) -> int | None:
         return min((m.created_at for m in self._in(queue, State.READY)), default=None)
 
@@ -368,9 +387,10 @@ class MemoryEngine:
         return [m for m in self._messages.values() if m.queue == queue and m.state in states]
 
     def _write(self, after: Standing) -> None:
-        if after.queue not in self._queues:  # no message is ever dropped silently
-            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at))
         message = self._messages[after.id]
+        if after.queue not in self._queues:  # no message is ever dropped silently
+            owner = self._queues[message.queue].owner
+            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at, owner=owner))
         for field in _STANDING:
             setattr(message, field, getattr(after, field))
 

@@ -6,8 +6,9 @@ from streambroker.protocol.json import JsonDecoder
 from streambroker.transport import schemas
 from streambroker.transport.auth.service import AuthService, TokenPair
 from streambroker.transport.http import Call, Endpoint, Reply, reply
+from streambroker.transport.limiting import Kind
 
-_MAX_BODY = 32 * 1024
+MAX_LOGIN_BODY = 32 * 1024
 
 _login = JsonDecoder[schemas.Login](schemas.Login)
 _refresh = JsonDecoder[schemas.Refresh](schemas.Refresh)
@@ -21,13 +22,12 @@ class LoginDoor:
 
     async def login(self, call: Call) -> Reply:
         """Exchange a user name and a password for a pair of tokens."""
-        given = await call.json(_login, _MAX_BODY)
-        client = call.scope.get("client")
-        return reply(await self._auth.login(given.username, given.password, client[0] if client else ""))
+        given = await call.json(_login, MAX_LOGIN_BODY)
+        return reply(await self._auth.login(given.username, given.password, call.scope["streambroker.address"]))
 
     async def refresh(self, call: Call) -> Reply:
         """Exchange a refresh token for a new pair; the old one is used up."""
-        given = await call.json(_refresh, _MAX_BODY)
+        given = await call.json(_refresh, MAX_LOGIN_BODY)
         return reply(await self._auth.refresh(given.refresh_token))
 
     async def logout(self, call: Call) -> Reply:
@@ -40,7 +40,15 @@ class LoginDoor:
         answers = {200: TokenPair}
         return [
             Endpoint(
-                "POST", "/login", self.login, "Log in", schemas.Login, answers, public=True, codes=("unauthenticated",)
+                "POST",
+                "/login",
+                self.login,
+                "Log in",
+                schemas.Login,
+                answers,
+                public=True,
+                codes=("unauthenticated",),
+                limit=Kind.LOGIN,
             ),
             Endpoint(
                 "POST",

@@ -9,11 +9,12 @@ from msgspec import UNSET, UnsetType
 
 from streambroker.core.names import QueueName
 from streambroker.core.policy import LeaseMs, Milliseconds, QueueConfig
-from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut, Reason
+from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut, Reason, StatusName
 
 Wait = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 Max = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]
+Password = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024, description="At most 1,024 bytes in UTF-8.")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
 
 
@@ -25,7 +26,7 @@ class Login(Body, frozen=True):
     """Who wants in."""
 
     username: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    password: Secret
+    password: Password
 
 
 class Refresh(Body, frozen=True):
@@ -151,7 +152,7 @@ class ExtendsIn(Body, frozen=True):
 class BrowseQuery(Body, frozen=True):
     """Which messages to look at; `contains` is looked for in the content's bytes."""
 
-    status: Literal["pending", "processing", "processed", "failed"] | None = None
+    status: Literal["pending", "processing", "processed", "failed"] | UnsetType = UNSET
     key: Label | None = None
     contains: Label | None = None
     limit: Limit = 50
@@ -168,7 +169,7 @@ class ListQuery(Body, frozen=True):
 class NackQuery(Body, frozen=True):
     """The predecessor's way to say that a nack requeues."""
 
-    requeue: Literal["true", "True", "1", "false", "False", "0"] | None = None
+    requeue: Literal["true", "True", "1", "false", "False", "0"] | UnsetType = UNSET
 
 
 class ConnectQuery(Body, frozen=True):
@@ -181,7 +182,7 @@ class Published(msgspec.Struct):
     """The message is stored. `durability` stands there where the queue is not fsynced: ``memory``."""
 
     message_id: str
-    status: str
+    status: StatusName
     duplicate: bool
     durability: str | UnsetType = UNSET
 
@@ -198,7 +199,7 @@ class Settled(msgspec.Struct):
     """What the message is now."""
 
     message_id: str
-    status: str
+    status: StatusName
     queue: str
     attempt: int
     already_acked: bool | UnsetType = UNSET

@@ -91,6 +91,9 @@ class MemoryStore:
     async def depth(self, queue: str) -> Depth:
         return self.engine.depth(queue)
 
+    async def leases(self) -> list[tuple[str, str, int]]:
+        return self.engine.leases()
+
     async def oldest_ready(self, queue: str) -> int | None:
         return self.engine.oldest_ready(queue)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streambroker.transport.server import _OneWrite
+from streambroker.transport.server.onewrite import OneWrite
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 
@@ -32,7 +32,7 @@ class Wire(asyncio.Transport):
 @pytest.mark.parametrize("body", [b"body", b"", b"HTTP/1.1 is what this body is about"])
 def test_head_and_body_are_one_write_also_when_the_body_is_empty(body: bytes) -> None:
     wire = Wire()
-    one = _OneWrite(wire)
+    one = OneWrite(wire)
     one.write(HEAD)
     assert wire.written == []
     one.write(body)
@@ -41,7 +41,7 @@ def test_head_and_body_are_one_write_also_when_the_body_is_empty(body: bytes) ->
 
 def test_an_interim_response_goes_out_at_once_and_is_no_head() -> None:
     wire = Wire()
-    one = _OneWrite(wire)
+    one = OneWrite(wire)
     one.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert wire.written == [b"HTTP/1.1 100 Continue\r\n\r\n"]
     one.write(HEAD)
@@ -51,7 +51,7 @@ def test_an_interim_response_goes_out_at_once_and_is_no_head() -> None:
 
 def test_more_of_a_body_goes_out_as_it_comes() -> None:
     wire = Wire()
-    one = _OneWrite(wire)
+    one = OneWrite(wire)
     for data in (HEAD, b"a", b"b", b"c"):
         one.write(data)
     assert wire.written == [HEAD + b"a", b"b", b"c"]
@@ -59,7 +59,7 @@ def test_more_of_a_body_goes_out_as_it_comes() -> None:
 
 def test_more_of_a_body_goes_out_as_it_comes_also_when_it_looks_like_a_head() -> None:
     wire = Wire()
-    one = _OneWrite(wire)
+    one = OneWrite(wire)
     for data in (HEAD, b"a", b"HTTP/1.1 200 OK is how an answer begins"):
         one.write(data)
     assert wire.written == [HEAD + b"a", b"HTTP/1.1 200 OK is how an answer begins"]
@@ -67,7 +67,7 @@ def test_more_of_a_body_goes_out_as_it_comes_also_when_it_looks_like_a_head() ->
 
 def test_everything_else_is_the_transports() -> None:
     wire = Wire()
-    one = _OneWrite(wire)
+    one = OneWrite(wire)
     assert not one.is_closing()
     one.close()
     assert wire.closed

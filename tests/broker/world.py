@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+from limits import RateLimitItem
 
 from streambroker.broker.broker import Broker
 from streambroker.core.access import Action, Grant, Principal, Role
@@ -17,7 +18,7 @@ from streambroker.core.message import Draft, Message, State
 from streambroker.core.policy import QueueConfig
 from streambroker.notify.local import LocalNotifier
 from streambroker.protocol.messages import Limits
-from streambroker.transport.limiting import RateLimits
+from streambroker.transport.limiting import Kind, RateLimits
 from streambroker.transport.presence import Presence
 from streambroker.transport.websocket import Sockets, WebSocketDoor
 from tests.broker.stores import MemoryStore
@@ -46,7 +47,7 @@ class World:
         """How many messages all connections hold."""
         return sum(len(s.held) for c in self.sockets.open for s in c.session.subscriptions.values())
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, messages: RateLimitItem | None = None, **options: Any) -> None:
         self.store = MemoryStore()
         self.engine = self.store.engine
         self.broker = Broker(self.store, LocalNotifier(), clock, chance=lambda: 0.5, **options)
@@ -57,7 +58,7 @@ class World:
             authenticate,
             self.sockets,
             self.presence,
-            RateLimits(),
+            RateLimits({Kind.MESSAGES: messages}, clock),
             Limits(),
             heartbeat_ms=10_000,
             max_frame=1_114_112,

@@ -22,6 +22,10 @@ def admin(*grants: Grant) -> Principal:
     return Principal("root", Role.ADMIN, grants, "session", 1_000, "token")
 
 
+def key(grants: tuple[Grant, ...], *ceiling: Grant) -> Principal:
+    return Principal("ann", Role.MEMBER, grants, "", None, "", "key", ceiling)
+
+
 def grant(queues: str, *actions: Action) -> Grant:
     return Grant(queues, actions)
 
@@ -117,6 +121,47 @@ def test_principals_with_equal_grants_share_what_is_remembered() -> None:
     assert member(grant("q", Action.VIEW)) == member(grant("q", Action.VIEW))
 
 
+@pytest.mark.parametrize(
+    ("queue", "action", "expected"),
+    [
+        ("orders.eu", Action.PUBLISH, Decision.ALLOW),
+        ("orders.eu", Action.CONSUME, Decision.DENY),
+        ("orders.eu", Action.VIEW, Decision.DENY),
+        ("orders.eu", Action.MANAGE, Decision.DENY),
+        ("orders.us", Action.PUBLISH, Decision.HIDDEN),
+        ("invoices", Action.PUBLISH, Decision.HIDDEN),
+    ],
+)
+def test_a_key_may_do_what_both_its_grants_and_its_users_allow(queue: str, action: Action, expected: Decision) -> None:
+    own = (grant("*.eu", Action.PUBLISH, Action.CONSUME), grant("invoices", *Action))
+    limited = key(own, grant("orders.*", Action.PUBLISH, Action.VIEW))
+    assert decide(limited, action, queue) is expected
+    assert decide(limited, action, queue) is expected  # as it is remembered
+
+
+@given(st.lists(st.sets(st.sampled_from(Action), min_size=1), max_size=3), st.sets(st.sampled_from(Action), min_size=1))
+def test_under_a_ceiling_nothing_is_allowed_that_one_of_the_two_denies(
+    own: list[set[Action]], above: set[Action]
+) -> None:
+    grants, ceiling = tuple(grant("q", *actions) for actions in own), grant("q", *above)
+    for action in Action:
+        both = decide(key(grants, ceiling), action, "q")
+        alone = {decide(member(*grants), action, "q"), decide(member(ceiling), action, "q")}
+        assert both is next(d for d in (Decision.HIDDEN, Decision.DENY, Decision.ALLOW) if d in alone)
+
+
+def test_a_user_without_a_grant_has_keys_without_a_right() -> None:
+    assert decide(key((grant("*", *Action),)), Action.VIEW, "orders") is Decision.HIDDEN
+    assert not may_view_all(key((grant("*", *Action),)))
+
+
+def test_a_key_of_an_admin_has_no_ceiling_but_its_grants() -> None:
+    limited = Principal("root", Role.MEMBER, (grant("orders", Action.VIEW),), "", None, "", "key", None)
+    assert decide(limited, Action.VIEW, "orders") is Decision.ALLOW
+    assert decide(limited, Action.MANAGE, "orders") is Decision.DENY
+    assert decide(limited, Action.VIEW, "invoices") is Decision.HIDDEN
+
+
 def test_require_raises_what_the_client_is_answered() -> None:
     reader = member(grant("orders", Action.VIEW))
     require(reader, Action.VIEW, "orders")
@@ -136,6 +181,10 @@ def test_require_raises_what_the_client_is_answered() -> None:
         (member(grant("*", Action.PUBLISH, Action.CONSUME, Action.MANAGE)), False),
         (member(grant("?*", Action.VIEW)), False),
         (member(grant("orders.*", Action.VIEW)), False),
+        (key((grant("*", Action.VIEW),), grant("*", Action.VIEW)), True),
+        (key((grant("*", Action.VIEW),), grant("orders.*", Action.VIEW)), False),
+        (key((grant("orders.*", Action.VIEW),), grant("*", Action.VIEW)), False),
+        (key((grant("*", Action.VIEW),), grant("*", Action.CONSUME)), False),
     ],
 )
 def test_global_figures_need_view_on_everything(principal: Principal, expected: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -72,16 +73,18 @@ class Reads(Protocol):
 
     async def oldest_ready(self, queue: str) -> int | None: ...
 
+    async def leases(self) -> list[tuple[str, str, int]]: ...
+
 
 class SpecificationSubject:
     """The executable specification."""
 
-    def __init__(self) -> None:
-        self._engine = MemoryEngine()
+    def __init__(self, owner_quota: int = 0) -> None:
+        self._engine = MemoryEngine(owner_quota)
 
     @classmethod
-    async def open(cls, directory: Path, now: int) -> SpecificationSubject:
-        return cls()
+    async def open(cls, directory: Path, now: int, owner_quota: int = 0) -> SpecificationSubject:
+        return cls(owner_quota)
 
     async def turn(self, commands: Sequence[Command]) -> list[Any]:
         return self._engine.turn(commands)
@@ -110,6 +113,9 @@ class SpecificationSubject:
     async def oldest_ready(self, queue: str) -> int | None:
         return self._engine.oldest_ready(queue)
 
+    async def leases(self) -> list[tuple[str, str, int]]:
+        return self._engine.leases()
+
     async def close(self) -> None:
         pass
 
@@ -122,12 +128,12 @@ class StoreSubject:
         self._reopen = reopen
 
     @classmethod
-    async def open_sqlite(cls, directory: Path, now: int) -> StoreSubject:
+    async def open_sqlite(cls, directory: Path, now: int, owner_quota: int = 0) -> StoreSubject:
         def failed(error: Exception) -> None:
             raise AssertionError(f"the storage failed: {error}")
 
         async def reopen(now: int) -> Store:
-            return await SqliteStore.open(directory, now, failed)
+            return await SqliteStore.open(directory, now, failed, max_stored_bytes_per_user=owner_quota)
 
         return cls(await reopen(now), reopen)
 
@@ -148,6 +154,12 @@ ENGINES: dict[str, Callable[[Path, int], Awaitable[Subject]]] = {
     "sqlite": StoreSubject.open_sqlite,
 }
 """Every engine there is; another one is another line."""
+OWNER_QUOTA = 4_000
+QUOTA_ENGINES: dict[str, Callable[[Path, int], Awaitable[Subject]]] = {
+    "memory": partial(SpecificationSubject.open, owner_quota=OWNER_QUOTA),
+    "sqlite": partial(StoreSubject.open_sqlite, owner_quota=OWNER_QUOTA),
+}
+"""The same, where an owner may store `OWNER_QUOTA` bytes."""
 
 
 class Bench:

@@ -29,8 +29,9 @@ async def test_an_ack_processes_the_message(bench: Bench) -> None:
     bench.now += 40
     answer = await bench.ack(message)
     assert answer == Settled(
-        message.id, None, "q", "q", State.PROCESSED, Fate.PROCESSED, False, 1, answer.due_at, message.lease, START
-    )
+        message.id, None, "q", "q", State.PROCESSED, Fate.PROCESSED, False, 1, answer.due_at, message.lease, START,
+        "ann", True,
+    )  # fmt: skip
     stored = await bench.stored(message.id)
     assert (stored.state, stored.verdict, stored.updated_at) == (State.PROCESSED, Verdict.ACKED, START + 40)
     assert stored.due_at == answer.due_at == START + 3_601_000

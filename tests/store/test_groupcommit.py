@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from streambroker.core.errors import Draining, Internal, NotFound, Overloaded, StorageFailed
+from streambroker.core.lifecycle import Event, Settlement
 from streambroker.core.policy import QueueConfig
 from streambroker.store import groupcommit
 from streambroker.store.contract import Command, Publish, SaveQueue, Settle
@@ -290,6 +291,22 @@ async def test_overload_does_not_stop_those_who_make_room(
         )
         recorder.go_on.set()
         await asyncio.gather(*futures)
+
+
+async def test_one_settle_too_many_is_refused_and_not_applied(
+    recorder: Recorder, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groupcommit, "MAX_WAITING_SETTLES", 3)
+    item = Settlement(1, Event.ACK, "token")
+    async with group_commit(recorder) as commits:
+        futures = await held(commits, recorder, bench.settling(item, item), bench.settling(item))
+        with pytest.raises(Overloaded) as refused:
+            await commits.submit(bench.settling(item))
+        assert refused.value.retry_after_ms
+        recorder.go_on.set()
+        await asyncio.gather(*futures)
+        await commits.submit(bench.settling(item, item, item))
+    assert sum(len(c.items) for turn in recorder.turns for c in turn if isinstance(c, Settle)) == 6
 
 
 async def test_a_refused_publish_gives_its_room_back(

@@ -54,6 +54,8 @@ RUNS = int(os.environ.get("STREAMBROKER_TEST_MODEL_RUNS", "300"))
 STEPS = (20, 60)
 
 QUEUES = ("a", "b", "dead")
+OWNERS = {"a": "ann", "b": "", "dead": "ann"}
+QUOTA = 400
 # Small numbers everywhere, so that limits are reached and times come within a sequence.
 CONFIGS = (
     QueueConfig(backoff=Backoff(base_ms=5)),
@@ -186,7 +188,7 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.now = START
-        self.specification = MemoryEngine()
+        self.specification = MemoryEngine(QUOTA)
         self.engine = self._open()
         self._ids = IdSequence()
         self._delivered: list[Message] = []
@@ -195,14 +197,14 @@ class Pair:
         self._unswept = False
         self._set_back = False
         for name in QUEUES:
-            self.turn([SaveQueue(name, CONFIGS[0], False, self.now)])
+            self.turn([SaveQueue(name, CONFIGS[0], False, self.now, owner=OWNERS[name])])
 
     def _open(self) -> SqliteEngine:
         connection = open_writer(self._directory)
         # What a commit costs is not compared here: without any fsync five times as many sequences fit into the time.
         connection.execute("PRAGMA synchronous = OFF")
         connection.set_authorizer(_no_fsync)
-        return SqliteEngine(connection, self.now)
+        return SqliteEngine(connection, self.now, None, QUOTA)
 
     def close(self) -> None:
         self.engine.close()
@@ -251,6 +253,7 @@ class Pair:
     def _compare_counts(self) -> None:
         for name in QUEUES:
             assert self.engine.catalog.depth(name) == self.specification.depth(name), name
+            assert self.engine.catalog.stored(name) == self.specification.stored(name), name
 
     def _remember(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         for command, answer in zip(commands, answers, strict=True):
@@ -291,7 +294,8 @@ class Pair:
             case Deleting(which):
                 return Delete(self._newest(self._known, which, 0))
             case Saving(queue, config):
-                return SaveQueue(QUEUES[queue], CONFIGS[config], False, self.now)
+                name = QUEUES[queue]
+                return SaveQueue(name, CONFIGS[config], False, self.now, owner=OWNERS[name])
             case Dropping(queue):
                 self._unswept = True
                 return DropQueue(QUEUES[queue])
@@ -378,6 +382,7 @@ class Pair:
         reader = Reader(self._directory / DATABASE)
         try:
             assert await reader.queues() == self.specification.queues()
+            assert await reader.leases() == self.specification.leases()
             for name in QUEUES:
                 for arguments in pages(self.specification, name):
                     assert await reader.browse(*arguments) == self.specification.browse(*arguments)

@@ -163,15 +163,33 @@ def test_a_file_system_on_which_a_setting_does_not_hold_is_refused() -> None:
         opening._configure(connection)  # a database in memory has no write-ahead log
 
 
-def test_nobody_else_on_the_machine_may_read_the_data(tmp_path: Path) -> None:
+def test_nobody_else_on_the_machine_may_read_the_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = tmp_path / "data"
-    lock = DirectoryLock(directory)
-    with opened(directory) as sqlite:
+    before = os.umask(0)  # as open as can be: the modes are not the umask's doing
+    try:
+        lock = DirectoryLock(directory)
+        sqlite = Sqlite(directory)
+    finally:
+        os.umask(before)
+    with closing(sqlite.engine):
         sqlite.publish()
         assert directory.stat().st_mode & 0o777 == 0o700
         files = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "streambroker.lock")
         assert {f.name: f.stat().st_mode & 0o077 for f in directory.iterdir()} == dict.fromkeys(files, 0)
     lock.release()
+    assert not caplog.records
+
+
+def test_a_data_directory_that_others_may_look_into_is_kept_and_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o755)
+    DirectoryLock(tmp_path).release()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert "chmod 700" in caplog.text
+    (tmp_path / DATABASE).touch(mode=0o644)
+    open_writer(tmp_path).close()
+    assert (tmp_path / DATABASE).stat().st_mode & 0o777 == 0o600
 
 
 async def test_readers_cannot_write(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +80,18 @@ class Disk:
         """Unmount what is left and mount it again, with the journal's recovery; nothing may use it any more."""
         self.unmount()
         self.mount()
+
+
+@contextmanager
+def small_disk(directory: Path, size: int) -> Iterator[Path]:
+    """A disk in memory of so many bytes, mounted under ``directory``; always unmounted. Needs root."""
+    path = directory / "small"
+    path.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path))
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=False, timeout=60)
 
 
 def _run(*command: str) -> None:

@@ -1,23 +1,16 @@
-"""Users and their sessions in SQLite.
-
-A session begins with a login and lives in its family of refresh tokens: each one is good for one use, which makes the
-next. A token that is used a second time was stolen, from the user or by the user's thief, and ends the whole family
-(RFC 9700 §4.14.2). Tokens come in as digests; no secret is stored. Times are milliseconds since 1970 UTC.
-"""
+"""Users in SQLite. Times are milliseconds since 1970 UTC."""
 
 from __future__ import annotations
 
 import enum
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from streambroker.core.access import Grant, Role
-
-_SWEPT_AT_ONCE = 32
 
 T = TypeVar("T")
 _grants = msgspec.json.Decoder(tuple[Grant, ...])
@@ -35,7 +28,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One user as stored. `password_hash` is in the PHC string format."""
+    """One user as stored. `password_hash` is in the PHC string format.
+
+    A session holds while its id ends in the user's `generation`; a new generation ends all sessions at once.
+    """
 
     username: str
     password_hash: str = field(repr=False)
@@ -44,50 +40,30 @@ class Account:
     disabled: bool
     created_at: int
     updated_at: int
+    generation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """A login. `expires_at` is when the last of its tokens ends."""
+class AccountChange:
+    """What becomes different of a user; None stays as it is."""
 
-    sid: str
-    username: str
-    created_at: int
-    expires_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshToken:
-    """The digest of a refresh token and when it ends by itself."""
-
-    digest: bytes
-    expires_at: int
+    password_hash: str | None = field(default=None, repr=False)
+    role: Role | None = None
+    grants: tuple[Grant, ...] | None = None
+    disabled: bool | None = None
+    generation: str | None = None
 
 
-class Verdict(enum.Enum):
-    """What became of a refresh token that somebody presented."""
+class Unchanged(enum.Enum):
+    """Why a user was not changed or removed."""
 
-    ROTATED = "rotated"
-    """It was good, is used up now, and its successor is stored."""
-    REFUSED = "refused"
-    """Unknown, expired, of a session that has ended, or of a user that is disabled or gone. Nothing changed."""
-    RACED = "raced"
-    """It was used a moment ago. Nothing changed."""
-    REUSED = "reused"
-    """It was used before; its session is revoked now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """The verdict and whose session it is about; both names are empty for a token that nobody has."""
-
-    verdict: Verdict
-    sid: str = ""
-    username: str = ""
+    NO_USER = "no user"
+    LAST_ADMIN = "last admin"
+    """Nobody could administer the broker any more."""
 
 
 class Accounts:
-    """The stored users, sessions and refresh tokens. Every method is one transaction, durable when it returns.
+    """The stored users. Every method is one transaction, durable when it returns.
 
     Nothing here is on a hot path: the service keeps in memory what each request needs.
     """
@@ -112,6 +88,40 @@ class Accounts:
 
         return await self._run(work)
 
+    async def change(self, username: str, change: AccountChange, now: int) -> Account | Unchanged:
+        """Change a user; the answer is the user as it is now. The last enabled admin stays one."""
+        return await self._run(lambda connection: _change(connection, username, change, now))
+
+    async def change_password(
+        self, username: str, seen: str, password_hash: str, generation: str, now: int
+    ) -> Account | None:
+        """Store a new password and generation; None when the generation is no longer `seen`: somebody was faster."""
+
+        def work(connection: sqlite3.Connection) -> Account | None:
+            account = _select_user(connection, username)
+            if account is None or account.generation != seen:
+                return None
+            changed = replace(account, password_hash=password_hash, generation=generation, updated_at=now)
+            _update_user(connection, changed)
+            return changed
+
+        return await self._run(work)
+
+    async def remove(self, username: str) -> Account | Unchanged:
+        """Delete a user with all keys; the answer is the user as it was. The last enabled admin stays."""
+
+        def work(connection: sqlite3.Connection) -> Account | Unchanged:
+            account = _select_user(connection, username)
+            if account is None:
+                return Unchanged.NO_USER
+            if _is_admin(account) and not _other_admin(connection, username):
+                return Unchanged.LAST_ADMIN
+            connection.execute("DELETE FROM api_keys WHERE username = ?", (username,))
+            connection.execute("DELETE FROM users WHERE username = ?", (username,))
+            return account
+
+        return await self._run(work)
+
     async def replace_hash(self, username: str, old: str, new: str, now: int) -> bool:
         """Store another hash of the same password; False when the password was changed meanwhile."""
 
@@ -124,133 +134,88 @@ class Accounts:
 
         return await self._run(work)
 
-    async def open_session(self, session: Session, first: RefreshToken) -> None:
-        """Store a new session and its first refresh token."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO sessions (sid, username, created_at, refreshed_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-                (session.sid, session.username, session.created_at, session.created_at, session.expires_at),
-            )
-            _insert_refresh_token(connection, session.sid, first)
-            # Each login and refresh takes some of what has expired with it, so the tables need no task of their own.
-            _sweep(connection, session.created_at)
-
-        await self._run(work)
-
-    async def rotate(
-        self, presented: bytes, successor: RefreshToken, *, session_expires_at: int, race_ms: int, now: int
-    ) -> Rotation:
-        """Use up the refresh token with digest `presented` and store its successor, or say why not.
-
-        Of several calls with one token exactly one gets ROTATED. Those less than `race_ms` after it get RACED; later
-        ones end the session.
-        """
-
-        def work(connection: sqlite3.Connection) -> Rotation:
-            found = connection.execute(_PRESENTED, (presented,)).fetchone()
-            if found is None:
-                return Rotation(Verdict.REFUSED)
-            sid, username, used_at, expires_at, closed = found
-            verdict = _judge(used_at, expires_at, bool(closed), race_ms, now)
-            if verdict is Verdict.ROTATED:
-                connection.execute("UPDATE refresh_tokens SET used_at = ? WHERE digest = ?", (now, presented))
-                _insert_refresh_token(connection, sid, successor)
-                connection.execute(
-                    "UPDATE sessions SET refreshed_at = ?, expires_at = ? WHERE sid = ?",
-                    (now, session_expires_at, sid),
-                )
-                _sweep(connection, now)
-            elif verdict is Verdict.REUSED:
-                _revoke(connection, sid, now)
-            return Rotation(verdict, sid, username)
-
-        return await self._run(work)
-
-    async def revoke(self, sid: str, now: int) -> None:
-        """End a session and its refresh tokens; nothing happens when it has ended already."""
-        await self._run(lambda connection: _revoke(connection, sid, now))
-
-    async def revoked_since(self, since: int) -> list[tuple[str, int]]:
-        """Sessions revoked after `since` and when, the oldest first."""
-
-        def work(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-            rows = connection.execute(
-                "SELECT sid, revoked_at FROM sessions WHERE revoked_at > ? ORDER BY revoked_at", (since,)
-            )
-            return [(sid, revoked_at) for sid, revoked_at in rows]
-
-        return await self._run(work)
-
-
-_PRESENTED = """
-    SELECT sid, username, used_at, refresh_tokens.expires_at,
-           revoked_at IS NOT NULL OR disabled IS NOT 0  -- NULL when the user is gone
-    FROM refresh_tokens JOIN sessions USING (sid) LEFT JOIN users USING (username)
-    WHERE digest = ?
-"""
-
-
-def _judge(used_at: int | None, expires_at: int, closed: bool, race_ms: int, now: int) -> Verdict:
-    if closed:
-        return Verdict.REFUSED
-    if used_at is not None:
-        # The distance and not the difference: after a clock's step back a replay must not pass for a race for hours.
-        return Verdict.RACED if abs(now - used_at) < race_ms else Verdict.REUSED
-    return Verdict.ROTATED if now < expires_at else Verdict.REFUSED
+_USER = "SELECT username, password_hash, role, grants, disabled, created_at, updated_at, generation FROM users"
 
 
 def _select_users(connection: sqlite3.Connection) -> list[Account]:
-    rows = connection.execute(
-        "SELECT username, password_hash, role, grants, disabled, created_at, updated_at FROM users ORDER BY username"
+    return [_account(row) for row in connection.execute(_USER + " ORDER BY username")]
+
+
+def _select_user(connection: sqlite3.Connection, username: str) -> Account | None:
+    row = connection.execute(_USER + " WHERE username = ?", (username,)).fetchone()
+    return None if row is None else _account(row)
+
+
+def _account(row: tuple[str, str, str, str, int, int, int, str]) -> Account:
+    username, password_hash, role, grants, disabled, created_at, updated_at, generation = row
+    return Account(
+        username,
+        password_hash,
+        Role(role),
+        _grants.decode(grants),
+        bool(disabled),
+        created_at,
+        updated_at,
+        generation,
     )
-    return [
-        Account(username, password_hash, Role(role), _grants.decode(grants), bool(disabled), created_at, updated_at)
-        for username, password_hash, role, grants, disabled, created_at, updated_at in rows
-    ]
 
 
 def _insert_user(connection: sqlite3.Connection, account: Account) -> bool:
     inserted = connection.execute(
-        "INSERT INTO users (username, password_hash, role, grants, disabled, created_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (username) DO NOTHING",
-        _user_row(account),
+        "INSERT INTO users (password_hash, role, grants, disabled, updated_at, generation, created_at, username)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (username) DO NOTHING",
+        (*_changeable(account), account.created_at, account.username),
     )
     return inserted.rowcount == 1
 
 
-def _user_row(account: Account) -> Sequence[str | int]:
-    grants = msgspec.json.encode(account.grants).decode()
+def _update_user(connection: sqlite3.Connection, account: Account) -> None:
+    connection.execute(
+        "UPDATE users SET password_hash = ?, role = ?, grants = ?, disabled = ?, updated_at = ?, generation = ?"
+        " WHERE username = ?",
+        (*_changeable(account), account.username),
+    )
+
+
+def _changeable(account: Account) -> Sequence[str | int]:
     return (
-        account.username,
         account.password_hash,
         account.role.value,
-        grants,
+        msgspec.json.encode(account.grants).decode(),
         int(account.disabled),
-        account.created_at,
         account.updated_at,
+        account.generation,
     )
 
 
-def _insert_refresh_token(connection: sqlite3.Connection, sid: str, token: RefreshToken) -> None:
-    connection.execute(
-        "INSERT INTO refresh_tokens (digest, sid, expires_at) VALUES (?, ?, ?)", (token.digest, sid, token.expires_at)
+def _change(connection: sqlite3.Connection, username: str, change: AccountChange, now: int) -> Account | Unchanged:
+    account = _select_user(connection, username)
+    if account is None:
+        return Unchanged.NO_USER
+    changed = Account(
+        username,
+        account.password_hash if change.password_hash is None else change.password_hash,
+        account.role if change.role is None else change.role,
+        account.grants if change.grants is None else change.grants,
+        account.disabled if change.disabled is None else change.disabled,
+        account.created_at,
+        now,
+        account.generation if change.generation is None else change.generation,
     )
+    if _is_admin(account) and not _is_admin(changed) and not _other_admin(connection, username):
+        return Unchanged.LAST_ADMIN
+    _update_user(connection, changed)
+    return changed
 
 
-def _revoke(connection: sqlite3.Connection, sid: str, now: int) -> None:
-    connection.execute("UPDATE sessions SET revoked_at = ? WHERE sid = ? AND revoked_at IS NULL", (now, sid))
+def _is_admin(account: Account) -> bool:
+    return account.role is Role.ADMIN and not account.disabled
 
 
-def _sweep(connection: sqlite3.Connection, now: int) -> None:
-    """Delete some of what has expired; more than one login or refresh can add, so that it never piles up."""
-    connection.execute(
-        "DELETE FROM refresh_tokens WHERE digest IN"
-        " (SELECT digest FROM refresh_tokens WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
-        (now, _SWEPT_AT_ONCE),
+def _other_admin(connection: sqlite3.Connection, username: str) -> bool:
+    """Whether somebody else is an admin who can log in."""
+    found = connection.execute(
+        "SELECT 1 FROM users WHERE role = 'admin' AND disabled = 0 AND username <> ? LIMIT 1", (username,)
     )
-    connection.execute(
-        "DELETE FROM sessions WHERE sid IN"
-        " (SELECT sid FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
-        (now, _SWEPT_AT_ONCE),
-    )
+    return found.fetchone() is not None

@@ -13,16 +13,18 @@ import msgspec
 from streambroker.core.errors import NotFound
 from streambroker.core.message import State
 from streambroker.core.policy import QueueConfig
-from streambroker.store.contract import Depth, Queue
+from streambroker.store.contract import Depth, Queue, over_quota
 from streambroker.store.sql import statements as sql
 
 
 class QueueRow(msgspec.Struct):
-    """A queue and how many messages stand where; `counts` is indexed by `State`."""
+    """A queue and how many messages stand where; `counts` is indexed by `State`. `stored` is their content in bytes,
+    and that of their attributes; it is known only where owners have a quota."""
 
     id: int
     queue: Queue
     counts: list[int]
+    stored: int = 0
 
     @property
     def config(self) -> QueueConfig:
@@ -30,11 +32,17 @@ class QueueRow(msgspec.Struct):
 
 
 class Catalog:
-    """Owned by the writer's thread, which alone changes it; `depth()` may be read from any."""
+    """Owned by the writer's thread, which alone changes it; `depth()` may be read from any.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    `quota` is how many bytes an owner may store in all its queues together; 0: any number, and nothing is added up.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, quota: int = 0) -> None:
         self._db = connection
+        self.quota = quota
+        self._stored: dict[str, int] = {}  # by owner
         self._undo: dict[int, list[int]] = {}
+        self._undo_stored: dict[int, int] = {}
         self._changed = False
         self.load()
 
@@ -44,15 +52,19 @@ class Catalog:
         self.names: dict[int, str] = {}
         self.dropped: list[int] = []
         by_id: dict[int, QueueRow] = {}
-        for number, name, config, paused, created_at in self._db.execute(sql.SELECT_QUEUES).fetchall():
+        for number, name, config, paused, created_at, owner in self._db.execute(sql.SELECT_QUEUES).fetchall():
             if name is None:
                 self.dropped.append(number)
                 continue
-            queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at)
+            queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at, owner)
             by_id[number] = self._know(QueueRow(number, queue, [0] * len(State)))
         for number, state, count in self._db.execute(sql.COUNT).fetchall():
             if number in by_id:
                 by_id[number].counts[state] = count
+        self._stored = {}
+        for number, stored in self._db.execute(sql.STORED).fetchall() if self.quota else ():
+            if number in by_id:
+                self._add(by_id[number], stored)
 
     def _know(self, row: QueueRow) -> QueueRow:
         self.by_name[row.queue.name] = row
@@ -63,13 +75,16 @@ class Catalog:
 
     def begin(self) -> None:
         """A transaction begins: what changes from here on can be undone."""
-        self._undo, self._changed = {}, False
+        self._undo, self._undo_stored, self._changed = {}, {}, False
 
     def undo(self) -> None:
         """The transaction was rolled back."""
         for number, counts in self._undo.items():
             if (name := self.names.get(number)) is not None:
                 self.by_name[name].counts[:] = counts
+        for number, stored in self._undo_stored.items():
+            if (name := self.names.get(number)) is not None:
+                self._add(self.by_name[name], stored - self.by_name[name].stored)
         if self._changed:
             self.load()
 
@@ -85,6 +100,11 @@ class Catalog:
         row = self.by_name.get(name)
         return Depth(*row.counts) if row else Depth()
 
+    def stored(self, name: str) -> int:
+        """The bytes that count against the quota of the queue's owner."""
+        row = self.by_name.get(name)
+        return row.stored if row else 0
+
     def count(self, row: QueueRow, state: State, change: int) -> None:
         """So many more messages of the queue stand there."""
         if not change:
@@ -93,13 +113,47 @@ class Catalog:
             self._undo[row.id] = row.counts.copy()
         row.counts[state] += change
 
+    def admit(self, row: QueueRow, size: int) -> None:
+        """So many more bytes are to be stored in the queue. Raises `StorageFull` where its owner's quota is used up."""
+        owner = row.queue.owner
+        if owner and self._stored.get(owner, 0) + size > self.quota:
+            raise over_quota(owner, self.quota)
+
+    def charge(self, row: QueueRow, size: int) -> None:
+        """So many more bytes are stored in the queue."""
+        self._undo_stored.setdefault(row.id, row.stored)
+        self._add(row, size)
+
+    def _add(self, row: QueueRow, size: int) -> None:
+        row.stored += size
+        self._stored[row.queue.owner] = self._stored.get(row.queue.owner, 0) + size
+
+    def leaving(self, ids: str) -> None:
+        """These messages are about to be deleted."""
+        for number, size in self._db.execute(sql.STORED_GIVEN, (ids,)).fetchall() if self.quota else ():
+            if (name := self.names.get(number)) is not None:  # what a dropped queue left is nobody's
+                self.charge(self.by_name[name], -size)
+
+    def purging(self, row: QueueRow, state: State, limit: int) -> None:
+        """The first `limit` messages of the queue that stand there are about to be deleted."""
+        if self.quota and row.stored:
+            self.charge(row, -(self._db.execute(sql.STORED_PURGE, (row.id, int(state), limit)).fetchone()[0] or 0))
+
+    def moving(self, message_id: int, source: QueueRow, target: QueueRow) -> None:
+        """The message is about to be moved to another queue."""
+        for _, size in self._db.execute(sql.STORED_GIVEN, (f"[{message_id}]",)).fetchall() if self.quota else ():
+            self.charge(source, -size)
+            self.charge(target, size)
+
     def save(self, queue: Queue) -> None:
         """A queue is new, or its configuration is."""
         self._changed = True
         config = msgspec.json.encode(queue.config).decode()
         row = self.by_name.get(queue.name)
         if row is None:
-            number = self._db.execute(sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at)).lastrowid
+            number = self._db.execute(
+                sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at, queue.owner)
+            ).lastrowid
             self._know(QueueRow(number or 0, queue, [0] * len(State)))
         else:
             self._db.execute(sql.UPDATE_QUEUE, (config, queue.paused, row.id))
@@ -109,6 +163,7 @@ class Catalog:
         """A queue loses its name; its messages wait to be swept."""
         self._changed = True
         self._db.execute(sql.DROP_QUEUE, (row.id,))
+        self._add(row, -row.stored)  # where this is undone, all is read anew
         del self.by_name[row.queue.name], self.names[row.id]
         self.dropped.append(row.id)
 

@@ -7,6 +7,7 @@ connection of one process writes and checkpoints; the lock file keeps other brok
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -15,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 
 from streambroker.core.errors import DataDamaged, DataDirUnusable
+
+log = logging.getLogger(__name__)
 
 DATABASE = "streambroker.db"
 _LOCK = "streambroker.lock"
@@ -29,6 +32,7 @@ class DirectoryLock:
     def __init__(self, data_dir: Path) -> None:
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _warn_of_others(data_dir)
             self._fd = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DataDirUnusable(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
@@ -48,6 +52,19 @@ class DirectoryLock:
         os.close(self._fd)
 
 
+def _warn_of_others(data_dir: Path) -> None:
+    """A directory that was there keeps its mode, which may be meant; what the broker puts into it is private anyhow."""
+    mode = data_dir.stat().st_mode & 0o777
+    if mode & 0o077:
+        log.warning("others may look into the data directory %s (mode %03o); chmod 700 is advised", data_dir, mode)
+
+
+def _make_private(path: Path) -> None:
+    """An empty file that is nobody else's from the beginning, for SQLite to fill: it would make one by the umask."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+
+
 def open_writer(data_dir: Path) -> sqlite3.Connection:
     """The one connection that writes: settings set and checked, the file checked and migrated.
 
@@ -57,8 +74,8 @@ def open_writer(data_dir: Path) -> sqlite3.Connection:
     path = data_dir / DATABASE
     _check(path)
     try:
+        _make_private(path)  # the log and its index take its mode
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        path.chmod(0o600)
     except (sqlite3.Error, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be opened: {error}") from error
     try:
@@ -148,7 +165,7 @@ def migrate(connection: sqlite3.Connection, data_dir: Path, scripts: list[tuple[
             continue
         if found:
             backup = data_dir / f"backup-schema-{version}-{int(time.time())}.db"
+            _make_private(backup)
             connection.execute("VACUUM INTO ?", (str(backup),))
-            backup.chmod(0o600)
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
         version = number

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from streambroker.core import lifecycle
-from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed, StorageFull
+from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
 from streambroker.core.message import Standing, State, weight
 from streambroker.core.policy import QueueConfig
@@ -41,7 +42,7 @@ from streambroker.store.sharing import Shares, by_queue
 from streambroker.store.sql import statements as sql
 from streambroker.store.sql.catalog import Catalog, QueueRow
 from streambroker.store.sql.inserting import Inserts
-from streambroker.store.sql.room import Room
+from streambroker.store.sql.room import Room, disk_full
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,6 +60,8 @@ _FATAL = (
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _VACUUM_PAGES = 128
 _FULL_CHUNK = 16
+_SHED = 1_000
+"""Processed messages that go early after one turn, where room is short."""
 _ROW_BYTES = 1_000
 """About what one change of a row adds to the write-ahead log beside its content."""
 
@@ -66,10 +69,13 @@ _ROW_BYTES = 1_000
 class SqliteEngine:
     """See the module; opened by `store.sql.sqlite`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: int, room: Room | None = None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, now: int, room: Room | None = None, max_bytes_per_owner: int = 0
+    ) -> None:
         self._db = connection
         self._room = room
-        self.catalog = Catalog(connection)
+        self._page_bytes: int = connection.execute("PRAGMA page_size").fetchone()[0]
+        self.catalog = Catalog(connection, max_bytes_per_owner)
         self._relaxed = False
         self._unsaved = 0  # bytes in the write-ahead log since the last checkpoint, about
         self._recover(now)
@@ -144,11 +150,28 @@ class SqliteEngine:
 
     def tidy(self) -> None:
         """Between turns: move the write-ahead log into the file when enough has gathered, and look for room."""
-        full = self._room is not None and self._room.full
-        if full or self._unsaved >= (_CHECKPOINT_BYTES if self._room is None else self._room.log_bytes):
-            self._checkpoint(full)
-        if self._room is not None:
-            self._room.look()
+        room = self._room
+        if room is None:
+            if self._unsaved >= _CHECKPOINT_BYTES:
+                self._checkpoint(False)
+            return
+        if room.short:
+            self._shed()
+        due = room.full or self._unsaved >= room.log_bytes
+        if due:
+            self._checkpoint(room.full)
+        room.look(now=due)
+
+    def _shed(self) -> None:
+        """Delete processed messages, the oldest first: they stay to be looked at, and not at the price of new ones."""
+        row = max(self.catalog.by_name.values(), key=lambda row: row.counts[State.PROCESSED], default=None)
+        if row is None or not row.counts[State.PROCESSED]:
+            return
+        purge = Purge(row.queue.name, (State.PROCESSED,), _SHED)
+        try:
+            self._transaction(lambda: self._purge(purge), relaxed=False)
+        except sqlite3.Error as error:
+            log.debug("making room has to wait: %s", error)
 
     def _checkpoint(self, full: bool) -> None:
         try:
@@ -209,9 +232,11 @@ class SqliteEngine:
                     rest.append(index)
         if publishes:
             inserts = Inserts(self._db, self.catalog)
-            full = self._room is not None and self._room.full
+            if self._room is not None:
+                asked: Any = [commands[i] for i in publishes]
+                self._room.expect(sum([len(c.drafts) for c in asked]), sum([c.size for c in asked]), self._in_use)
             for index in publishes:
-                answers[index] = _no_room() if full else self._or_error(inserts.add, commands[index])
+                answers[index] = self._or_error(partial(self._insert, inserts), commands[index])
             inserts.flush()
             self._serve([(i, commands[i]) for i in publishes], answers)  # type: ignore[misc]
             self._unsaved += inserts.bytes
@@ -224,6 +249,16 @@ class SqliteEngine:
         for index in rest:
             answers[index] = self._or_error(self._single, commands[index])
         return answers
+
+    def _insert(self, inserts: Inserts, command: Publish) -> Published:
+        if self._room is not None:
+            self._room.admit(len(command.drafts), command.size)
+        return inserts.add(command)
+
+    def _in_use(self) -> int:
+        """Bytes of the file that are in use; free pages are taken before it grows."""
+        pages = self._db.execute("SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count")
+        return int(pages.fetchone()[0]) * self._page_bytes
 
     def _serve(self, publishes: Sequence[tuple[int, Publish]], answers: list[Any]) -> None:
         """The claims of publishes that could not be served at the insert, all together: older messages go first."""
@@ -396,6 +431,7 @@ class SqliteEngine:
                 changed.append(after)
                 self._moved(before, after)
         if gone:
+            self.catalog.leaving(sql.given(gone))
             self._db.execute(sql.DELETE, (sql.given(gone),))
         self._write(changed)
         self._unsaved += _ROW_BYTES * len(items)
@@ -425,6 +461,7 @@ class SqliteEngine:
         row = self.catalog.row(command.queue)
         purged, limit = 0, self._chunk(command.limit)
         for state in command.states:
+            self.catalog.purging(row, state, limit - purged)
             gone = self._db.execute(sql.PURGE, (row.id, int(state), limit - purged)).rowcount
             self.catalog.count(row, state, -gone)
             purged += gone
@@ -435,6 +472,7 @@ class SqliteEngine:
         before = self._standings([message_id]).get(message_id)
         if before is None:
             return Settled(message_id, "not_found")
+        self.catalog.leaving(sql.given([message_id]))
         self._db.execute(sql.DELETE, (sql.given([message_id]),))
         self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
         return settled(before, Ruling(None, before, Fate.GONE))
@@ -443,12 +481,12 @@ class SqliteEngine:
         row = self.catalog.by_name.get(command.name)
         if command.replacing is not msgspec.UNSET and command.replacing != (row.queue if row else None):
             return self.catalog.row(command.name).queue
-        created_at = row.queue.created_at if row else command.now
-        queue = Queue(command.name, command.config, command.paused, created_at)
+        created_at, owner = (row.queue.created_at, row.queue.owner) if row else (command.now, command.owner)
+        queue = Queue(command.name, command.config, command.paused, created_at, owner)
         self.catalog.save(queue)
         dlq = command.config.dead_letter_queue
         if dlq is not None and dlq not in self.catalog.by_name:
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now))
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now, owner=owner))
         return queue
 
     def _drop_queue(self, name: str) -> bool:
@@ -474,10 +512,14 @@ class SqliteEngine:
     def _moved(self, before: Standing, after: Standing) -> None:
         if before.state is after.state and before.queue == after.queue:
             return
+        source = self.catalog.by_name[before.queue]
         if after.queue not in self.catalog.by_name:  # no message is ever dropped silently
-            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at))
-        self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
-        self.catalog.count(self.catalog.by_name[after.queue], after.state, 1)
+            self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at, owner=source.queue.owner))
+        target = self.catalog.by_name[after.queue]
+        self.catalog.count(source, before.state, -1)
+        self.catalog.count(target, after.state, 1)
+        if source is not target:
+            self.catalog.moving(before.id, source, target)
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -487,14 +529,10 @@ def _code(error: sqlite3.Error) -> int:
     return _FULL if code == sqlite3.SQLITE_IOERR_SHMSIZE else code & 0xFF
 
 
-def _no_room() -> BrokerError:
-    return StorageFull("the disk is full; nothing was stored", retry_after_ms=5_000)
-
-
 def _refusal(error: sqlite3.Error) -> BrokerError:
     code = _code(error)
     if code == _FULL:
-        return _no_room()
+        return disk_full()
     if code in _BUSY:
         return Overloaded("the database is busy; nothing was stored", retry_after_ms=1_000)
     log.error("the database refused a statement: %s (%s)", error, getattr(error, "sqlite_errorname", "no code"))

@@ -37,7 +37,8 @@ class Inserts:
         self.bytes = 0
 
     def add(self, command: Publish) -> Published:
-        """Decide on one publish and gather its rows. Raises `NotFound`, `QueueFull` or `Invalid` with nothing changed.
+        """Decide on one publish and gather its rows. Raises `NotFound`, `StorageFull`, `QueueFull` or
+        `Invalid` with nothing changed.
 
         `claimed` is empty in the answer where the claims have to be served from the table, after `flush()`.
         """
@@ -45,14 +46,18 @@ class Inserts:
         if command.batch_key is None and not command.digests:
             duplicates: list[int] = []
             fresh, ids = command.drafts, [draft.id for draft in command.drafts]
+            size = self._admit(row, fresh)
             dropped = self._make_room(row, len(fresh))
         else:
             replay = self._seen(row, True, command.batch_key, command.digest, command.now)
             if replay is not None:
                 return Published(*replay, [[] for _ in command.claims], replayed=True)
             fresh, ids, duplicates, records = self._sift(row, command)
+            size = self._admit(row, fresh)
             dropped = self._make_room(row, len(fresh))
             self._db.executemany(sql.INSERT_DEDUP, records)
+        if size:
+            self._catalog.charge(row, size)
         claimed: Sequence[list[Message]] = ()
         leases: dict[int, _Lease] = {}
         if command.claims and not row.counts[State.READY] and not row.queue.paused:
@@ -139,6 +144,14 @@ class Inserts:
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
+    def _admit(self, row: QueueRow, fresh: Sequence[Draft]) -> int:
+        """The bytes that the queue's owner is charged with. Raises `StorageFull`."""
+        if not self._catalog.quota:
+            return 0
+        size = sum([weight(draft.content, draft.attributes) for draft in fresh])
+        self._catalog.admit(row, size)
+        return size
+
     def _make_room(self, row: QueueRow, fresh: int) -> int:
         """Raise `QueueFull`, or drop the oldest, so that `fresh` messages fit; answers how many were dropped."""
         limit = row.config.max_messages
@@ -158,6 +171,7 @@ class Inserts:
                 for priority in range(10)
                 for (number,) in self._db.execute(sql.SELECT_OLDEST, (row.id, int(state), priority, excess)).fetchall()
             )[:excess]
+            self._catalog.leaving(sql.given(oldest))
             self._db.execute(sql.DELETE, (sql.given(oldest),))
             self._catalog.count(row, state, -len(oldest))
             excess -= len(oldest)

@@ -24,7 +24,11 @@ SCAN_LIMIT = 20_000
 
 _NAME = "(SELECT name FROM queue WHERE queue.id = message.queue_id)"
 _GET = text(f"SELECT {MESSAGE_COLUMNS}, {_NAME} AS queue_name FROM message WHERE message.id = :id")
-_QUEUES = text("SELECT name, config, paused, created_at FROM queue WHERE name IS NOT NULL ORDER BY name")
+_QUEUES = text("SELECT name, config, paused, created_at, owner FROM queue WHERE name IS NOT NULL ORDER BY name")
+_LEASES = text(
+    "SELECT name, holder, count(*) FROM queue CROSS JOIN message ON queue_id = queue.id AND state = 2 "
+    "WHERE name IS NOT NULL GROUP BY queue.id, holder ORDER BY name, holder"
+)
 _QUEUE_ID = text("SELECT id FROM queue WHERE name = :name")
 _OLDEST_READY = " UNION ALL ".join(
     "SELECT * FROM (SELECT created_at FROM message WHERE queue_id = :queue AND state = 0 "
@@ -62,7 +66,13 @@ class Reader:
         """See `contract.Store`."""
         async with self._engine.connect() as connection:
             rows = (await connection.execute(_QUEUES)).fetchall()
-        return [Queue(n, msgspec.json.decode(c, type=QueueConfig), bool(p), at) for n, c, p, at in rows]
+        return [Queue(n, msgspec.json.decode(c, type=QueueConfig), bool(p), at, owner) for n, c, p, at, owner in rows]
+
+    async def leases(self) -> list[tuple[str, str, int]]:
+        """See `contract.Store`."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(_LEASES)).fetchall()
+        return [(queue, holder, count) for queue, holder, count in rows]
 
     async def oldest_ready(self, queue: str) -> int | None:
         """See `contract.Store`; ten looks into the index, one for each priority."""

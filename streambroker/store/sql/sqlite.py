@@ -31,13 +31,28 @@ class SqliteStore:
         self.last_id = engine.last_id()
 
     @classmethod
-    async def open(cls, data_dir: Path, now: int, on_failure: Callable[[StorageFailed], None]) -> SqliteStore:
-        """Lock the directory, check and recover what is in it. Raises `DataDirUnusable` or `DataDamaged`."""
+    async def open(
+        cls,
+        data_dir: Path,
+        now: int,
+        on_failure: Callable[[StorageFailed], None],
+        max_stored_bytes: int = 0,
+        max_stored_bytes_per_user: int = 0,
+    ) -> SqliteStore:
+        """Lock the directory, check and recover what is in it. Raises `DataDirUnusable` or `DataDamaged`.
+
+        `max_stored_bytes` bounds what is in use of the file, `max_stored_bytes_per_user` the content in the queues of
+        one owner; 0 is no bound.
+        """
         lock = DirectoryLock(data_dir)
         try:
             (data_dir / BALLAST).unlink(missing_ok=True)  # on a full disk the opening needs room too; it is taken again
             # The check reads the whole file; the loop stays free to answer /readyz.
-            engine = await asyncio.to_thread(lambda: SqliteEngine(open_writer(data_dir), now, Room(data_dir)))
+            engine = await asyncio.to_thread(
+                lambda: SqliteEngine(
+                    open_writer(data_dir), now, Room(data_dir, max_stored_bytes), max_stored_bytes_per_user
+                )
+            )
         except BaseException:
             lock.release()
             raise
@@ -70,6 +85,9 @@ class SqliteStore:
 
     async def oldest_ready(self, queue: str) -> int | None:
         return await self._reader.oldest_ready(queue)
+
+    async def leases(self) -> list[tuple[str, str, int]]:
+        return await self._reader.leases()
 
     async def close(self) -> None:
         await self._reader.close()

@@ -73,6 +73,17 @@ PURGE = (
     "DELETE FROM message WHERE id IN "
     "(SELECT id FROM message WHERE queue_id = ? AND state = ? ORDER BY priority DESC, id LIMIT ?)"
 )
+# Lengths are in the rows' headers: no content is read for them.
+_WEIGHT = (
+    "sum(ifnull(length(content), ifnull((SELECT length(body) FROM content WHERE content.id = message.id), 0)) "
+    "+ ifnull(length(attributes), 0))"
+)
+STORED = f"SELECT queue_id, {_WEIGHT} FROM message NOT INDEXED GROUP BY queue_id"
+STORED_GIVEN = f"SELECT queue_id, {_WEIGHT} FROM message WHERE id IN {_GIVEN} GROUP BY queue_id"
+STORED_PURGE = (
+    f"SELECT {_WEIGHT} FROM message WHERE id IN "
+    "(SELECT id FROM message WHERE queue_id = ? AND state = ? ORDER BY priority DESC, id LIMIT ?)"
+)
 SWEEP = "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue_id = ? LIMIT ?)"
 
 SELECT_DEDUP = (
@@ -85,8 +96,8 @@ SWEEP_DEDUP = (
 )
 DROP_DEDUP = f"DELETE FROM dedup WHERE ({_DEDUP_KEY}) IN (SELECT {_DEDUP_KEY} FROM dedup WHERE queue_id = ? LIMIT ?)"
 
-SELECT_QUEUES = "SELECT id, name, config, paused, created_at FROM queue"
-INSERT_QUEUE = "INSERT INTO queue (name, config, paused, created_at) VALUES (?, ?, ?, ?)"
+SELECT_QUEUES = "SELECT id, name, config, paused, created_at, owner FROM queue"
+INSERT_QUEUE = "INSERT INTO queue (name, config, paused, created_at, owner) VALUES (?, ?, ?, ?, ?)"
 UPDATE_QUEUE = "UPDATE queue SET config = ?, paused = ? WHERE id = ?"
 DROP_QUEUE = "UPDATE queue SET name = NULL WHERE id = ?"
 DELETE_QUEUE = "DELETE FROM queue WHERE id = ?"

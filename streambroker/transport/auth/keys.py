@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -16,6 +17,16 @@ from streambroker.core.errors import ConfigError
 KEY_FILE = "jwt.key"
 MIN_KEY_BYTES = 32
 """RFC 7518 §3.2: a key for HS256 has at least the 256 bits of its hash."""
+_MIN_DISTINCT_BYTES = 10
+"""32 random bytes have about 30 different ones, 64 hexadecimal digits of them about 16; fewer were typed by hand."""
+_HOW = "make one with `openssl rand -hex 32`"
+# What tutorials, templates and token debuggers show, without signs and in lower case. A random key in hexadecimal or
+# base64 holds none of these words.
+_WELL_KNOWN = re.compile(
+    "changeme|changethis|changeit|changein|replaceme|replacethis|your(super|own|jwt|256bit)?secret|supersecret|"
+    "stringsecretatleast|secretkey|mysecret|secrethere|placeholder|passwordpassword|abcdefghij|"
+    "0123456789|1234567890|qwertyuiop|09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +59,11 @@ def load_or_create_key(data_dir: Path, configured: str | None) -> bytes:
     """The key to sign with: `configured` in UTF-8, else what `jwt.key` in `data_dir` holds, made on the first start.
 
     The file appears complete or not at all, is on disk before this returns, and only its owner may read it (0600).
-    The caller holds the data directory's lock. Raises `ConfigError` for a key under 32 bytes or one that HS256 cannot
-    use, and for a damaged key file (it is never replaced unasked); `OSError` when the directory cannot be used.
+    The caller holds the data directory's lock. Raises what `configured_key` raises, and `ConfigError` for a damaged
+    key file (it is never replaced unasked); `OSError` when the directory cannot be used.
     """
     if configured is not None:
-        return _checked(configured.encode("utf-8", "surrogateescape"))
+        return configured_key(configured)
     path = data_dir / KEY_FILE
     try:
         return _read(path)
@@ -60,6 +71,22 @@ def load_or_create_key(data_dir: Path, configured: str | None) -> bytes:
         key = secrets.token_bytes(MIN_KEY_BYTES)
         _create(path, key)
         return key
+
+
+def configured_key(secret: str, setting: str = "jwt_secret") -> bytes:
+    """The key that a setting gives, in UTF-8.
+
+    Raises `ConfigError` for one under 32 bytes, one that can be guessed (known from tutorials, or of few different
+    bytes), or one that HS256 cannot use. The key itself is never told.
+    """
+    key = secret.encode("utf-8", "surrogateescape")
+    if len(key) < MIN_KEY_BYTES:
+        raise ConfigError(f"{setting} has {len(key)} bytes; it needs at least {MIN_KEY_BYTES}: {_HOW}.")
+    if _WELL_KNOWN.search(re.sub(r"[\W_]", "", secret).lower()):
+        raise ConfigError(f"{setting} is known to everybody from examples; {_HOW}.")
+    if len(set(key)) < _MIN_DISTINCT_BYTES:
+        raise ConfigError(f"{setting} has only {len(set(key))} different bytes and can be guessed; {_HOW}.")
+    return _checked(key)
 
 
 def _key_id(key: bytes) -> str:

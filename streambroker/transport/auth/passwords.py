@@ -16,6 +16,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from streambroker.core.errors import RateLimited, invalid
 
+MIN_PASSWORD_CHARACTERS = 8
 MAX_PASSWORD_BYTES = 1024
 _RETRY_AFTER_MS = 1_000
 
@@ -97,6 +98,17 @@ class Passwords:
 
     def _give_back(self, _: Future[T]) -> None:
         self._places.release()
+
+
+def check_new_password(username: str, password: str, pointer: str = "/password") -> None:
+    """Raise `Invalid` naming `pointer` for a password that is too easily guessed to be taken for that user.
+
+    Length is what helps (NIST SP 800-63B §5.1.1.2); rules about kinds of characters are not made.
+    """
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        raise invalid(pointer, f"must have at least {MIN_PASSWORD_CHARACTERS} characters")
+    if password.casefold() == username.casefold():
+        raise invalid(pointer, "must not be the user name")
 
 
 def _prepared(password: str, pointer: str) -> bytes:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
-from streambroker.core.access import Grant, Principal, Role
-from streambroker.core.errors import BrokerError, ConfigError, Conflict, RateLimited, RefreshRaced, Unauthenticated
-from streambroker.store.sql.accounts import Account, Accounts, RefreshToken, Session, Verdict
-from streambroker.transport.auth.passwords import Passwords
+from streambroker.core.access import Principal, require_session
+from streambroker.core.errors import ConfigError, Forbidden, RefreshRaced, Unauthenticated
+from streambroker.store.sql.accounts import Account, Accounts, Run
+from streambroker.store.sql.api_keys import ApiKeys
+from streambroker.store.sql.sessions import SID_CHARACTERS, RefreshToken, Session, Sessions, Verdict
+from streambroker.transport.auth.api_keys import Keyring, bad_key, principal_of
+from streambroker.transport.auth.commitments import Commitments
+from streambroker.transport.auth.passwords import Passwords, check_new_password
 from streambroker.transport.auth.tokens import (
+    API_KEY_PREFIX,
     CLOCK_LEEWAY_MS,
     MINUTE_MS,
     AccessTokens,
@@ -23,13 +26,11 @@ from streambroker.transport.auth.tokens import (
     new_refresh_token,
     refresh_token_digest,
 )
+from streambroker.transport.auth.users import Users
 
 RACE_WINDOW_MS = 10_000
 """How long after a refresh the same token again is taken for a second try at the same moment, not for a theft."""
-FIRST_USER = "admin"
-_CLOSE_DEADLINE_S = 5
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -55,20 +56,24 @@ class LoginGuard(Protocol):
     def failed(self, username: str, address: str) -> None:
         """Take note of a wrong password or user name."""
 
+    def succeeded(self, username: str, address: str) -> None:
+        """Take note of a right password."""
+
 
 class AuthService:
-    """Logs users in and out and says who a token is.
+    """Logs users in and out and says who a token or API key is.
 
-    Owns, in memory, all users and the sessions revoked lately; `start()` loads both, and every change goes to the
-    store as well. So nobody without a valid password or refresh token makes the store write, and a revocation counts
-    from the moment it is made. Used from the event loop only.
+    Owns, in memory, the sessions revoked lately, and through `users` and `keys` all users and API keys; `start()`
+    loads them, and every change goes to the store as well. So nobody without a valid password, token or key makes the
+    store write, and a revocation counts from the moment it is made. Used from the event loop only.
 
-    `clock` gives milliseconds since 1970 UTC. `random_bytes` is for tests; it must be unpredictable.
+    `run` runs transactions of the store, `clock` gives milliseconds since 1970 UTC. `random_bytes` is for tests; it
+    must be unpredictable.
     """
 
     def __init__(
         self,
-        accounts: Accounts,
+        run: Run,
         passwords: Passwords,
         tokens: AccessTokens,
         *,
@@ -80,55 +85,33 @@ class AuthService:
     ) -> None:
         if refresh_token_ms < 1:
             raise ConfigError("The lifetime of refresh tokens must be at least 1 ms.")
-        self._accounts = accounts
-        self._passwords = passwords
+        self._commitments = Commitments()
+        self.users = Users(Accounts(run), passwords, self._commitments, clock, random_bytes, self._user_changed)
+        self.keys = Keyring(ApiKeys(run), self._commitments, clock, random_bytes, self._user_changed)
+        self._sessions = Sessions(run)
         self._tokens = tokens
         self._refresh_token_ms = refresh_token_ms
         self._clock = clock
         self._random_bytes = random_bytes
         self._guard = guard
-        self._users: dict[str, Account] = {}
         self._verified = VerifiedTokens(cached_tokens)
         # Session to the time of its revocation, in that order. An entry leaves when no access token of the session
         # can be good any more.
         self._revoked: dict[str, int] = {}
         self._revoked_for_ms = tokens.lifetime_ms + CLOCK_LEEWAY_MS + MINUTE_MS
-        self._listeners: list[Callable[[str], None]] = []
-        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._change_listeners: list[Callable[[str], None]] = []
 
     async def start(self) -> None:
-        """Load users and revoked sessions; call it once, before anything else."""
-        self._users = {account.username: account for account in await self._accounts.all()}
-        self._revoked = dict(await self._accounts.revoked_since(self._clock() - self._revoked_for_ms))
+        """Load users, keys and revoked sessions; call it once, before anything else."""
+        await self.users.load()
+        await self.keys.load()
+        self._revoked = dict(await self._sessions.revoked_since(self._clock() - self._revoked_for_ms))
 
     async def close(self) -> None:
         """Let what was begun for clients that have left come to its end; call it before the store closes."""
-        if self._unfinished:
-            await asyncio.wait(self._unfinished, timeout=_CLOSE_DEADLINE_S)
+        await self._commitments.close()
 
-    async def first_start(self, password: str | None) -> str | None:
-        """Create the user `admin` when there is no user at all.
-
-        The answer is the generated password, to be shown once, or None when there are users already or `password`
-        (not None, not empty) was taken. Raises `ConfigError` when `password` cannot be one.
-        """
-        if self._users:
-            return None
-        chosen = password or _generated_password(self._random_bytes)
-        try:
-            password_hash = await self._passwords.hash(chosen)
-        except BrokerError as error:
-            raise ConfigError(f"The first administrator's password: {error.detail}") from None
-        account = self._new_account(FIRST_USER, password_hash, Role.ADMIN, ())
-        if not await self._accounts.add_first(account):
-            return None
-        self._users[account.username] = account
-        return None if password else chosen
-
-    async def add_user(self, username: str, password: str, role: Role, grants: tuple[Grant, ...]) -> Account:
-        """Create a user. Raises `Conflict` when the name is taken, else what `Passwords.hash` raises."""
-        password_hash = await self._passwords.hash(password)
-        return await self._see_through(self._add(self._new_account(username, password_hash, role, grants)))
+    # -- sessions ------------------------------------------------------------------------------------------------------
 
     async def login(self, username: str, password: str, address: str) -> TokenPair:
         """Begin a session.
@@ -137,13 +120,10 @@ class AuthService:
         a disabled one and a wrong password, and after the same time (OWASP Authentication Cheat Sheet);
         `RateLimited` when too many log in at once or the guard says so; `Invalid` for a password over 1,024 bytes.
         """
-        if self._guard is not None:
-            self._guard.admit(username, address)
-        account = await self._proven(username, password)
-        if account is None or account.disabled:
-            self._login_failed(username, address)
-            raise Unauthenticated("The user name or the password is wrong.")
-        await self._rehash(account, password)
+        account = await self._proven(username, password, "/password", address)
+        if account is None:
+            raise _wrong_login()
+        await self.users.rehash(account, password)
         return await self._open_session(account)
 
     async def refresh(self, refresh_token: str) -> TokenPair:
@@ -156,63 +136,121 @@ class AuthService:
         if digest is None:
             raise _bad_refresh_token()
         # Seen through, because a thief who hangs up at the right moment must not save the stolen session.
-        return await self._see_through(self._rotate(digest))
+        return await self._commitments.keep(self._rotate(digest))
 
     async def logout(self, principal: Principal) -> None:
-        """End the session: its access and refresh tokens are refused from now on. Durable when it returns."""
+        """End the session: its access and refresh tokens are refused from now on. Durable when it returns.
+
+        Raises `Forbidden` for an API key, which has no session.
+        """
+        require_session(principal, "it has no session to end. To take it back: DELETE /api-keys/{id}, logged in")
         now = self._clock()
         # Memory before disk: should the write fail, the session stays closed while the broker runs.
-        self._revoke(principal.sid, now)
-        await self._accounts.revoke(principal.sid, now)
+        self._revoke(principal.sid, principal.username, now)
+        await self._sessions.revoke(principal.sid, now)
+
+    async def change_password(self, principal: Principal, current: str, new: str, address: str) -> TokenPair:
+        """Give the caller another password: all sessions of the user end, and the answer begins a new one.
+
+        Raises `Forbidden` for an API key and for a wrong `current`, which the guard hears of; `Invalid` for a password
+        that is not taken; `Conflict` when somebody else changed it at the same moment; `RateLimited` as `login` does.
+        """
+        require_session(principal, "log in to change the password")
+        check_new_password(principal.username, new, "/new_password")
+        account = await self._proven(principal.username, current, "/current_password", address)
+        if self.still(principal) is None:
+            raise _session_ended()
+        if account is None:
+            raise Forbidden("The current password is wrong.")
+        return await self._open_session(await self.users.change_password(account, new))
+
+    # -- who is it -----------------------------------------------------------------------------------------------------
 
     def authenticate(self, token: str) -> Principal:
-        """Who an access token stands for. Raises `Unauthenticated`; the detail tells expired from not valid.
+        """Who an access token or API key stands for. Raises `Unauthenticated`; the detail tells expired from not valid.
 
         A token seen before costs two dictionary look-ups.
         """
         now = self._clock()
         principal = self._verified.get(token, now)
-        return self._verify(token, now) if principal is None else principal
-
-    def on_revoked(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(sid)` at once whenever a session is revoked; the answer is a function that ends that."""
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback)
-
-    def _verify(self, token: str, now: int) -> Principal:
-        claims = self._tokens.verify(token, now)
-        account = self._users.get(claims.sub)
-        if claims.sid in self._revoked or account is None or account.disabled:
-            raise Unauthenticated("The session of this access token has ended. Log in again.")
-        principal = Principal(
-            account.username, account.role, account.grants, claims.sid, claims.expires_at_ms, claims.jti
-        )
-        self._verified.put(token, principal)
+        if principal is None:
+            principal = self._by_key(token, now) if token.startswith(API_KEY_PREFIX) else self._by_token(token, now)
+            self._verified.put(token, principal)
         return principal
 
-    async def _proven(self, username: str, password: str) -> Account | None:
-        """The user whose password it is, as the user is when this returns."""
-        account = self._users.get(username)
-        while await self._passwords.verify(account.password_hash if account else None, password):
-            latest = self._users.get(username)
-            if latest is account:
-                return account
-            # Changed while the hash was computed (disabled, another password, a rehash): judged anew as it is now.
-            account = latest
-        return None
+    def still(self, principal: Principal) -> Principal | None:
+        """Who `principal` is by now: the very same where nothing has changed, None when its session or key has ended.
+
+        Its time is not looked at: whoever holds something open for it ends that at `expires_at_ms`.
+        """
+        account = self.users.find(principal.username)
+        if account is None or account.disabled:
+            return None
+        if principal.key_id is None:
+            if not self._holds(principal.sid, account):
+                return None
+            now = _principal_in(principal.sid, account, principal.expires_at_ms, principal.jti)
+        else:
+            key = self.keys.find(principal.key_id)
+            if key is None:
+                return None
+            now = principal_of(key, account)
+        return principal if now == principal else now
+
+    def on_changed(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call `callback(username)` at once whenever sessions or keys of a user ended or the user's rights changed.
+
+        `still` then tells for each principal of that user who it is. The answer is a function that ends the calls.
+        """
+        self._change_listeners.append(callback)
+        return lambda: self._change_listeners.remove(callback)
+
+    def _by_token(self, token: str, now: int) -> Principal:
+        claims = self._tokens.verify(token, now)
+        account = self.users.find(claims.sub)
+        if account is None or account.disabled or not self._holds(claims.sid, account):
+            raise _session_ended()
+        return _principal_in(claims.sid, account, claims.expires_at_ms, claims.jti)
+
+    def _by_key(self, text: str, now: int) -> Principal:
+        key = self.keys.identify(text, now)
+        account = self.users.find(key.username)
+        if account is None or account.disabled:
+            raise bad_key()
+        return principal_of(key, account)
+
+    def _holds(self, sid: str, account: Account) -> bool:
+        return sid not in self._revoked and sid[SID_CHARACTERS:] == account.generation
+
+    # -- the steps of it -----------------------------------------------------------------------------------------------
+
+    async def _proven(self, username: str, password: str, pointer: str, address: str) -> Account | None:
+        """The enabled user whose password it is; the guard is asked before and told after. None costs the same."""
+        if self._guard is not None:
+            self._guard.admit(username, address)
+        account = await self.users.proven(username, password, pointer)
+        if account is None or account.disabled:
+            self._login_failed(username, address)
+            return None
+        if self._guard is not None:
+            self._guard.succeeded(username, address)
+        return account
 
     async def _open_session(self, account: Account) -> TokenPair:
         now = self._clock()
-        sid = self._random_bytes(16).hex()
+        sid = self._random_bytes(SID_CHARACTERS // 2).hex() + account.generation
         refresh_token, stored = self._new_refresh_token(now)
-        session = Session(sid, account.username, now, self._session_end(now))
-        await self._accounts.open_session(session, stored)
+        await self._sessions.open(Session(sid, account.username, now, self._session_end(now)), stored)
+        latest = self.users.find(account.username)
+        if latest is None or latest.generation != account.generation:
+            # Deleted, disabled or given another password meanwhile; the session was over before it began.
+            raise _wrong_login()
         return self._pair(account.username, sid, refresh_token, now)
 
     async def _rotate(self, presented: bytes) -> TokenPair:
         now = self._clock()
         refresh_token, stored = self._new_refresh_token(now)
-        rotation = await self._accounts.rotate(
+        rotation = await self._sessions.rotate(
             presented, stored, session_expires_at=self._session_end(now), race_ms=RACE_WINDOW_MS, now=now
         )
         match rotation.verdict:
@@ -222,7 +260,7 @@ class AuthService:
                 raise RefreshRaced("This refresh token was used a moment ago; use the pair that was given for it.")
             case Verdict.REUSED:
                 _log.warning("a used refresh token of user %r came again: session revoked", rotation.username)
-                self._revoke(rotation.sid, now)
+                self._revoke(rotation.sid, rotation.username, now)
                 raise _bad_refresh_token()
             case Verdict.REFUSED:
                 raise _bad_refresh_token()
@@ -240,17 +278,13 @@ class AuthService:
     def _session_end(self, now: int) -> int:
         return now + max(self._refresh_token_ms, self._tokens.lifetime_ms)
 
-    def _revoke(self, sid: str, now: int) -> None:
+    def _revoke(self, sid: str, username: str, now: int) -> None:
         if sid in self._revoked:
             return
         self._forget_old_revocations(now)
         self._revoked[sid] = now
         self._verified.drop(lambda principal: principal.sid == sid)
-        for callback in tuple(self._listeners):
-            try:
-                callback(sid)
-            except Exception:
-                _log.exception("a listener failed on a revoked session")
+        _tell(self._change_listeners, username)
 
     def _forget_old_revocations(self, now: int) -> None:
         while self._revoked:
@@ -259,50 +293,38 @@ class AuthService:
                 return
             del self._revoked[sid]
 
-    def _new_account(self, username: str, password_hash: str, role: Role, grants: tuple[Grant, ...]) -> Account:
-        now = self._clock()
-        return Account(username, password_hash, role, grants, disabled=False, created_at=now, updated_at=now)
-
-    async def _add(self, account: Account) -> Account:
-        if not await self._accounts.add(account):
-            raise Conflict(f"There is a user {account.username!r} already.")
-        self._users[account.username] = account
-        return account
-
-    async def _rehash(self, account: Account, password: str) -> None:
-        """Store the password's hash with today's parameters; the next login tries again when it does not work out."""
-        if not self._passwords.needs_rehash(account.password_hash):
-            return
-        try:
-            new = await self._passwords.hash(password)
-        except RateLimited:
-            return
-        await self._see_through(self._replace_hash(account, new))
-
-    async def _replace_hash(self, account: Account, new: str) -> None:
-        now = self._clock()
-        if not await self._accounts.replace_hash(account.username, account.password_hash, new, now):
-            return
-        if self._users.get(account.username) is account:
-            self._users[account.username] = replace(account, password_hash=new, updated_at=now)
+    def _user_changed(self, username: str) -> None:
+        if self.users.find(username) is None:
+            self.keys.forget(username)
+        self._verified.drop(lambda principal: principal.username == username)
+        _tell(self._change_listeners, username)
 
     def _login_failed(self, username: str, address: str) -> None:
         # Only a name that exists is logged: people type their password into the wrong field.
-        _log.warning("login failed for %r from %s", username if username in self._users else "(unknown)", address)
+        known = self.users.find(username) is not None
+        _log.warning("login failed for %r from %s", username if known else "(unknown)", address)
         if self._guard is not None:
             self._guard.failed(username, address)
 
-    async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` to its end, also when the caller is cancelled, so that memory follows what the store did."""
-        task = asyncio.ensure_future(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        return await asyncio.shield(task)
+
+def _principal_in(sid: str, account: Account, expires_at_ms: int | None, jti: str) -> Principal:
+    return Principal(account.username, account.role, account.grants, sid, expires_at_ms, jti)
 
 
-def _generated_password(random_bytes: Callable[[int], bytes]) -> str:
-    """A password of 144 random bits, without characters that a shell or an eye stumbles over."""
-    return random_bytes(18).hex()
+def _tell(listeners: list[Callable[[str], None]], what: str) -> None:
+    for callback in tuple(listeners):
+        try:
+            callback(what)
+        except Exception:
+            _log.exception("a listener failed on a change of sessions or users")
+
+
+def _wrong_login() -> Unauthenticated:
+    return Unauthenticated("The user name or the password is wrong.")
+
+
+def _session_ended() -> Unauthenticated:
+    return Unauthenticated("The session of this access token has ended. Log in again.")
 
 
 def _bad_refresh_token() -> Unauthenticated:

@@ -1,4 +1,4 @@
-"""Tokens: access tokens that prove themselves, refresh tokens that only the store can judge. No I/O, no clock."""
+"""Tokens: access tokens that prove themselves, refresh tokens and API keys that are looked up. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ CLOCK_LEEWAY_MS = 10_000
 """How far in the future a token may have been issued: by a node whose clock runs ahead, or before a clock's step."""
 MINUTE_MS = 60_000
 _ALGORITHM = "HS256"
+API_KEY_PREFIX = "sbk_"
 _REFRESH_PREFIX = "sbr_"
-_REFRESH_BYTES = 32
-_REFRESH_CHARACTERS = len(_REFRESH_PREFIX) + 43
+_SECRET_BYTES = 32
+_SECRET_CHARACTERS = 4 + 43
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 # RFC 7519 §2: a NumericDate is seconds since 1970 and may have a fraction. msgspec takes neither a string nor a
@@ -170,18 +171,33 @@ class VerifiedTokens:
 
 def new_refresh_token(random_bytes: Callable[[int], bytes]) -> str:
     """A refresh token: 256 random bits and a prefix by which leaked ones are found. It says nothing by itself."""
-    random = base64.urlsafe_b64encode(random_bytes(_REFRESH_BYTES)).rstrip(b"=")
-    return _REFRESH_PREFIX + random.decode()
+    return _new_secret(_REFRESH_PREFIX, random_bytes)
 
 
 def refresh_token_digest(token: str) -> bytes | None:
-    """What is stored of a refresh token, its SHA-256; None for a text that cannot be one.
+    """What is stored of a refresh token, its SHA-256; None for a text that cannot be one."""
+    return _secret_digest(_REFRESH_PREFIX, token)
 
-    A plain hash is enough: the token has 256 bits of randomness, there is nothing to guess.
-    """
-    if len(token) != _REFRESH_CHARACTERS or not token.startswith(_REFRESH_PREFIX) or not token.isascii():
+
+def new_api_key(random_bytes: Callable[[int], bytes]) -> str:
+    """An API key, made as a refresh token is."""
+    return _new_secret(API_KEY_PREFIX, random_bytes)
+
+
+def api_key_digest(key: str) -> bytes | None:
+    """What is stored of an API key, its SHA-256; None for a text that cannot be one."""
+    return _secret_digest(API_KEY_PREFIX, key)
+
+
+def _new_secret(prefix: str, random_bytes: Callable[[int], bytes]) -> str:
+    return prefix + base64.urlsafe_b64encode(random_bytes(_SECRET_BYTES)).rstrip(b"=").decode()
+
+
+def _secret_digest(prefix: str, secret: str) -> bytes | None:
+    # A plain hash is enough: there are 256 bits of randomness, nothing to guess.
+    if len(secret) != _SECRET_CHARACTERS or not secret.startswith(prefix) or not secret.isascii():
         return None
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def _numeric_date(ms: int) -> NumericDate:

@@ -1,30 +1,8 @@
-"""Placeholder of the lead's until H2's package is here: same names, no limits. H2: overwrite it."""
+"""Limits on how often somebody may do something, and the delay of those who guess passwords."""
 
-from __future__ import annotations
+from streambroker.transport.limiting.addresses import network
+from streambroker.transport.limiting.guard import Guard
+from streambroker.transport.limiting.rates import RateLimits
+from streambroker.transport.limiting.shares import Kind, Policy, Standing
 
-import enum
-from typing import Any
-
-
-class Kind(enum.Enum):
-    DEFAULT = "default"
-    LOGIN = "login"
-    MESSAGES = "messages"
-
-
-class RateLimits:
-    def take(self, kind: Kind, who: str, cost: int = 1) -> bool:
-        return True
-
-    async def refill(self, kind: Kind, who: str, cost: int = 1) -> None:
-        return
-
-    def standing(self, kind: Kind, who: str) -> Any:
-        return None
-
-    def close(self) -> None:
-        return
-
-
-def network(address: str) -> str:
-    return address
+__all__ = ["Guard", "Kind", "Policy", "RateLimits", "Standing", "network"]

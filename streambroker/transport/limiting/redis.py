@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from limits import RateLimitItem
 from limits.aio.storage import RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError
 
@@ -54,26 +55,28 @@ class RedisWindows:
     async def look(self, item: RateLimitItem, *names: str) -> Window:
         """The counts of one client, as of all brokers. Raises `Away`."""
         key, expiry = item.key_for(*names), item.get_expiry()
-        return Window(*await self._answer(self._storage.get_sliding_window(key, expiry)))
+        return Window(*await self._answer(lambda: self._storage.get_sliding_window(key, expiry)))
 
     async def hit(self, item: RateLimitItem, *names: str, cost: int) -> bool:
         """Take `cost`; False, and nothing taken, where less is free. Raises `Away`; it may have been taken then."""
-        return await self._answer(self._limiter.hit(item, *names, cost=cost))
+        return await self._answer(lambda: self._limiter.hit(item, *names, cost=cost))
 
     async def close(self) -> None:
         """Ask no more, and close the connections."""
         if self._asking is not None:
             self._asking.cancel()
-        await self._storage.bridge.get_connection().aclose()
+            await asyncio.wait([self._asking], timeout=1)
+        bridge = self._storage.bridge
+        assert isinstance(bridge, RedispyBridge)
+        await bridge.storage.aclose()
 
-    async def _answer(self, call: Awaitable[T]) -> T:
+    async def _answer(self, call: Callable[[], Awaitable[T]]) -> T:
         async with self._turn:
             if not self.answering:
-                _never_awaited(call)
                 raise Away
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await call
+                    return await call()
             except Exception as error:  # refused, timed out, loading, out of memory, a script unknown: all the same
                 self._lost(error)
                 raise Away from error

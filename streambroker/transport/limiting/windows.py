@@ -15,8 +15,8 @@ from limits import RateLimitItem
 class Window(NamedTuple):
     """What was taken in this window and in the one before, and for how long each still counts, in seconds.
 
-    The form of `SlidingWindowCounterSupport.get_sliding_window` of the `limits` library: the current count lives through
-    the next window, in which it is the previous one. A time of 0 is that of a count that does not exist.
+    In the form of `SlidingWindowCounterSupport.get_sliding_window` of the `limits` library: the current count lives
+    through the next window, in which it is the previous one. A time of 0 is that of a count that does not exist.
     """
 
     previous: int
@@ -31,7 +31,7 @@ class Window(NamedTuple):
     def ends_in_ms(self, item: RateLimitItem) -> int:
         """How long what is taken now may be spent."""
         expiry = item.get_expiry()
-        return int(1_000 * (self.current_left - expiry if self.current_left > expiry else expiry))
+        return max(1, round(1_000 * (self.current_left - expiry if self.current_left > expiry else expiry)))
 
     def retry_ms(self, item: RateLimitItem, cost: int) -> int:
         """When `cost`, at most the limit, can be taken if nobody takes anything until then."""
@@ -41,7 +41,8 @@ class Window(NamedTuple):
             seconds = self.previous_left - (room - self.current) * expiry / self.previous if self.previous else 0.0
         else:  # in the next window, when enough of this one no longer counts
             seconds = self.current_left - room * expiry / self.current
-        return max(0, floor(1_000 * seconds)) + 1
+        # Strictly after that, in whole milliseconds; a float may be a hair below the whole one that it stands for.
+        return max(0, floor(1_000 * seconds + 1e-6)) + 1
 
 
 class Windows(Protocol):

@@ -46,7 +46,7 @@ class QueueDoor:
         seen = [
             queue
             for queue in self._broker.queues()
-            if queue.name > after and decide(call.user, Action.VIEW, queue.name) is not Decision.HIDDEN
+            if queue.name > after and decide(call.user, Action.VIEW, queue.name) is Decision.ALLOW
         ]
         items = [await self._shown(queue) for queue in seen[: page.limit]]
         return reply(schemas.QueueList(items, items[-1].name if len(seen) > page.limit else None))

@@ -1,0 +1,35 @@
+"""How long a client may take, and how much it may send, before anything is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's head, give or take one `PORTION`."""
+MAX_TARGET = 8 * 1024
+"""Bytes of a request's target: its path and query."""
+MAX_FIELDS = 100
+"""Header fields of one request."""
+PORTION = 4 * 1024
+"""Bytes that are parsed at a time. What they hold at most (requests, frames) is what one client has at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a client may take. Seconds."""
+
+    head: float = 10.0
+    """From the connection, or from the first byte of a further request, to the end of its head."""
+    body: float = 30.0
+    """From there to the end of its body; a large one has more, as long as it comes at `rate`. As long has a WebSocket
+    message that comes in fragments."""
+    rate: float = 100_000.0
+    """Bytes a second."""
+    rest: float = 5.0
+    """For what is still to come of a body whose answer is already out."""
+    unread: float = 10.0
+    """Without taking any of what waits to be sent to it."""
+    refused: float = 1.0
+    """To send a request that is one connection too many."""
+    idle: float = 75.0
+    """Between two requests on one connection."""
