@@ -15,6 +15,7 @@ from streambroker.broker.clock import steady_clock
 from streambroker.config import Settings, log_directory, off_or
 from streambroker.core.errors import DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
+from streambroker.observe.access import AccessLog
 from streambroker.protocol.messages import Limits
 from streambroker.store.sql.login_failures import LoginFailures
 from streambroker.store.sql.sqlite import SqliteStore
@@ -78,6 +79,8 @@ class Node:
         self._presence = Presence(auth.still, settings.max_connections_per_user)
         self._hosts = Hosts((settings.host, *names, *settings.allowed_hosts))
         self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._access = AccessLog(settings.access_log)
+        self._telling = asyncio.create_task(self._access.run())
         auth.on_changed(self._presence.changed)
 
     @classmethod
@@ -124,7 +127,7 @@ class Node:
     def application(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """The ASGI application with all doors."""
         settings, broker = self._settings, self.broker
-        limits, counters = Limits(settings.max_message_bytes), Counters()
+        limits, counters = Limits(settings.max_message_bytes), Counters(self._access.note)
         gate = Gate(self._auth.authenticate, self._rates)
         endpoints: list[Endpoint] = [
             *rest.endpoints(broker, limits, self._presence, counters),
@@ -168,6 +171,8 @@ class Node:
 
     async def close(self) -> None:
         """Close what `open` opened."""
+        self._telling.cancel()
+        await asyncio.wait([self._telling])
         await self._rates.close()
         await self._auth.close()
         self._passwords.close()

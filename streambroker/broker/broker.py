@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from streambroker.broker.clock import Clock
@@ -18,7 +19,7 @@ from streambroker.broker.dispatcher import Dispatcher, Reservation, Tokens
 from streambroker.broker.holder import Holder, LostReason
 from streambroker.broker.poll import Poll
 from streambroker.broker.quotas import NO_QUOTAS, InFlight, Leases, QueueCount, Quotas
-from streambroker.broker.rates import SAMPLE_MS, Rates
+from streambroker.broker.rates import SAMPLE_MS, Rates, Traffic, Waits
 from streambroker.broker.tick import Tick
 from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
 from streambroker.core.lifecycle import Event, Fate, Settlement
@@ -81,6 +82,7 @@ class Broker:
         self.draining = False
         self._stopped = False
         self.auto_create_queues = auto_create_queues
+        self.waits = Waits()
         self._store = store
         self._notifier = notifier
         self._ids = IdSequence(last_id)
@@ -240,6 +242,11 @@ class Broker:
         """Subscriptions and parked polls on the queue."""
         return len(self._dispatcher(name).consumers)
 
+    def traffic(self) -> Mapping[str, Traffic]:
+        """What passes through each queue. May be called from any thread: nothing but the copy needs to be whole."""
+        known = self._dispatchers.copy()
+        return {name: Traffic(dispatcher.meter, len(dispatcher.consumers)) for name, dispatcher in known.items()}
+
     # -- publish -------------------------------------------------------------------------------------------------------
 
     def new_ids(self, count: int, now: int) -> range:
@@ -269,6 +276,7 @@ class Broker:
         `Invalid`, `QueueFull`, `StorageFull`. Raises `Draining`, `NotFound`, `Overloaded`."""
         if self.draining:
             raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
+        began = perf_counter()
         dispatcher = self._dispatcher(queue)
         now = self.clock()
         size = sum([weight(draft.content, draft.attributes) for draft in drafts])
@@ -277,6 +285,8 @@ class Broker:
 
         def done(answer: Published | BrokerError) -> None:
             told(answer)
+            if not isinstance(answer, BrokerError):
+                self.waits.confirm.add(perf_counter() - began)
             self._published(dispatcher, command, reservations, answer)
 
         try:
@@ -297,8 +307,10 @@ class Broker:
                 self._tick.due(draft.available_at)
             if draft.expires_at is not None:
                 self._tick.due(draft.expires_at)
-        if not answer.replayed:
-            dispatcher.meter.published += len(command.drafts) - len(answer.duplicates)
+        fresh = 0 if answer.replayed else len(command.drafts) - len(answer.duplicates)
+        dispatcher.meter.published += fresh
+        dispatcher.meter.deduplicated += len(command.drafts) - fresh
+        dispatcher.meter.dropped += answer.dropped
         if reservations:
             self._note_leases(dispatcher, command.claims, answer.claimed)
             dispatcher.served(reservations, answer.claimed)
@@ -446,8 +458,12 @@ class Broker:
             self._store.post(claim, told)
 
     def _note_leases(self, dispatcher: Dispatcher, claims: Sequence[Claim], got: Sequence[list[Message]]) -> None:
+        now = self.clock()
         for claim, messages in zip(claims, got, strict=True):
+            waited = [now - message.available_at for message in messages if message.attempt == 1]
+            self.waits.delivery.add_all(waited)
             dispatcher.meter.delivered += len(messages)
+            dispatcher.meter.redelivered += len(messages) - len(waited)
             if messages and claim.terms.until is not None:
                 self._tick.due(claim.terms.until)
 
@@ -521,8 +537,8 @@ class Broker:
             if fate is None:
                 continue
             self._count_lease(settled)
-            if item.event <= Event.REJECT and (dispatcher := self._dispatchers.get(settled.queue)):
-                dispatcher.meter.settled += 1
+            if dispatcher := self._dispatchers.get(settled.queue):
+                dispatcher.meter.ended(item.event, fate)
             if fate is not Fate.EXTENDED:
                 self._lose(settled.id, settled.lease, "settled")
             if fate is Fate.PROCESSED:
@@ -592,6 +608,8 @@ class Broker:
         woken: set[str] = set()
         for item in lapsed.items:
             self._count_lease(item)
+            if item.fate is not None and (dispatcher := self._dispatchers.get(item.queue)):
+                dispatcher.meter.overdue(item.leased, item.fate)
             if item.fate is not Fate.GONE:
                 self._lose(item.id, item.lease, "expired")
                 self._follow(item, woken)

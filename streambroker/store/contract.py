@@ -64,7 +64,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     the turn are stored, and are served together, as claims of one turn are.
 
     `batch_key` makes the whole batch idempotent: used again within the queue's window it answers what it answered, or
-    raises `Invalid` where `digest` differs. `size` is that of all content in bytes. `digests` holds one digest of
+    raises `Invalid` where `digest` differs. `size` is the weight of all drafts in bytes. `digests` holds one digest of
     content for each draft with a `dedup_id`.
     """
 

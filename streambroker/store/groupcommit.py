@@ -13,10 +13,12 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from streambroker.core.errors import BrokerError, Draining, Internal, Overloaded, StorageFailed
 from streambroker.store.contract import Command, Engine, Publish, Settle
+from streambroker.store.figures import Turns
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,6 +72,7 @@ class GroupCommit:
     """
 
     def __init__(self, engine: WriterEngine, on_failure: Callable[[StorageFailed], None]) -> None:
+        self.turns = Turns()
         self._engine = engine
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -119,6 +122,11 @@ class GroupCommit:
         future: asyncio.Future[T] = self._loop.create_future()
         self._gather(_Work(function), partial(resolve, future), 0)
         return future
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Messages, and their bytes, of publishes that wait for a commit. May be asked from any thread."""
+        return self._waiting_publishes, self._waiting_bytes
 
     def _gather(self, item: Command | _Work, told: Told, size: int) -> None:
         if self._ended is not None:
@@ -205,9 +213,12 @@ class GroupCommit:
         works = [item for item in group if isinstance(item[0], _Work)]
         try:
             if commands:
-                answers = self._engine.turn([item[0] for item in commands])  # type: ignore[misc]
+                began = perf_counter()
+                asked: list[Any] = [item[0] for item in commands]
+                answers = self._engine.turn(asked)
                 self._loop.call_soon_threadsafe(self._answer, commands, answers)
                 commands = []
+                self.turns.note(asked, perf_counter() - began)
             while works:
                 answer = self._worked(works[0][0])
                 self._loop.call_soon_threadsafe(self._answer, [works.pop(0)], [answer])

@@ -7,7 +7,6 @@ are in the description, and so in here.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from tests.fuzz.effort import REPEATABLE, cases
 from tests.fuzz.insides import check_text
 from tests.fuzz.places import Places
 from tests.harness import BrokerProcess
@@ -36,10 +36,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SHARDS = 4
 ENOUGH = 2_000
-# How many random requests an operation gets beside the systematic ones. CI makes the same ones each time; who asks for
-# a number gets other ones at each run.
-ASKED_FOR = os.environ.get("STREAMBROKER_TEST_CASES")
-RANDOM_CASES = int(ASKED_FOR or 50)
+RANDOM_REQUESTS = 50
+"""Of each operation, beside the systematic ones."""
 REFUSED = ["400", "401", "404", "405", "409", "413", "415", "422"]
 LONGEST_WAIT_MS = 20
 WAIT_MS_LIMIT = 60_000
@@ -64,7 +62,7 @@ BEYOND_JSON_SCHEMA = re.compile(
 def api(broker: BrokerProcess, token: str) -> BaseSchema:
     config = schemathesis.Config.from_dict(
         {
-            "generation": {"max-examples": RANDOM_CASES, "deterministic": ASKED_FOR is None},
+            "generation": {"max-examples": cases(RANDOM_REQUESTS), "deterministic": REPEATABLE},
             "auth": {"openapi": {"bearer": {"bearer": token}}},
             "request-timeout": 20,
             "checks": {"negative_data_rejection": {"expected-statuses": REFUSED}},
@@ -91,12 +89,12 @@ def test_every_answer_is_one_that_the_description_names(
     token: str, api: BaseSchema, session: requests.Session, places: Places, subtests: pytest.Subtests, shard: int
 ) -> None:
     mine = sorted(_ok(result).label for result in api.get_all_operations())[shard::SHARDS]
-    cases = 0
+    count = 0
 
     def check(case: Case) -> None:
-        nonlocal cases
-        cases += 1
-        make_ready(case, places, token, find_something=cases % 2 == 0)
+        nonlocal count
+        count += 1
+        make_ready(case, places, token, find_something=count % 2 == 0)
         response = case.call(session=session)
         case.validate_response(
             response,
@@ -112,7 +110,7 @@ def test_every_answer_is_one_that_the_description_names(
             assert places.me() == 200, "one of these requests ended the session"
             mine.remove(operation.label)
     assert mine == [], "these failed, or were not tried"
-    assert cases >= ENOUGH / SHARDS
+    assert count >= ENOUGH / SHARDS
 
 
 def make_ready(case: Case, places: Places, token: str, find_something: bool) -> None:

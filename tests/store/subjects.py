@@ -13,7 +13,7 @@ import msgspec
 
 from streambroker.core.errors import BrokerError
 from streambroker.core.lifecycle import Event, LeaseTerms, Settlement
-from streambroker.core.message import Draft, Message, State, Status
+from streambroker.core.message import Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import Backoff, QueueConfig
 from streambroker.store.contract import (
@@ -200,7 +200,9 @@ class Bench:
         return Claim(queue, limit, max_bytes, self.terms(holder, lease_ms), self.now)
 
     def publishing(self, drafts: Sequence[Draft], queue: str = "q", **options: Any) -> Publish:
-        return Publish(queue, drafts, self.now, size=sum(len(draft.content) for draft in drafts), **options)
+        return Publish(
+            queue, drafts, self.now, size=sum(weight(draft.content, draft.attributes) for draft in drafts), **options
+        )
 
     def settling(self, *items: Settlement) -> Settle:
         return Settle(items, self.now)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from streambroker.core.errors import BrokerError
 from streambroker.core.lifecycle import Event, Fate, LeaseTerms, Settlement
-from streambroker.core.message import Draft, Message, State, Status
+from streambroker.core.message import Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import Backoff, QueueConfig
 from streambroker.store.contract import (
@@ -314,7 +314,7 @@ class Pair:
             batch_key=f"batch-{wish.batch}" if wish.batch else None,
             digest=b"%d" % len(made),
             digests=[draft.content[:1] for draft in made if draft.dedup_id],
-            size=sum(len(draft.content) for draft in made),
+            size=sum(weight(draft.content, draft.attributes) for draft in made),
         )
 
     def _draft(self, priority: int, available: int, life: int, dedup: int) -> Draft:

@@ -45,6 +45,29 @@ def synchronous_normal() -> None:
     _replace(SqliteEngine, "_is_relaxed", lambda engine, command: True)
 
 
+def failures_ignored() -> None:
+    """Nothing that the database reports is taken for the end: a commit whose fsync failed is simply tried again."""
+    from streambroker.store.sql import engine
+
+    if not engine._FATAL:
+        raise SystemExit("the engine has no _FATAL: bring tests/system/broken.py up to date")
+    engine._FATAL = ()  # type: ignore[assignment]
+
+
+def quota_ignored() -> None:
+    """There is always room, whatever the quota says."""
+    from streambroker.store.sql.room import Room
+
+    _replace(Room, "admit", lambda room, messages, size: None)
+
+
+def unbounded() -> None:
+    """Any number of publishes may wait for a commit."""
+    from streambroker.store.groupcommit import GroupCommit
+
+    _replace(GroupCommit, "_admit", lambda commits, command: 0)
+
+
 def _answer_before_commit(kind: type[Any]) -> None:
     """Commands of one kind run in a transaction that stays open until the turn's answers are out."""
     from streambroker.store.sql.engine import SqliteEngine
@@ -93,6 +116,9 @@ FAULTS: dict[str, Callable[[], None]] = {
     "ack-before-commit": ack_before_commit,
     "publish-before-commit": publish_before_commit,
     "synchronous-normal": synchronous_normal,
+    "failures-ignored": failures_ignored,
+    "quota-ignored": quota_ignored,
+    "unbounded": unbounded,
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import PASSWORD, BrokerProcess
+from tests.system.broken import broken_command
 from tests.system.conftest import missing
 from tests.system.disk import Disk, loop_devices_possible, small_disk, why_impossible
 from tests.system.wire import Refused, Rest, eventually, ids, rest
@@ -84,7 +85,7 @@ class Limit:
 
 
 DISK = Limit(SMALL, "the disk is full")
-QUOTA = Limit(SMALL, f"the quota of {SMALL} bytes (max_stored_bytes)")
+QUOTA = Limit(SMALL // 4, f"the quota of {SMALL // 4} bytes (max_stored_bytes)")
 
 
 @contextmanager
@@ -92,7 +93,7 @@ def limited(tmp_path: Path, limit: Limit) -> Iterator[BrokerProcess]:
     """A broker on a small disk, or with a quota on a large one."""
     env = {"STREAMBROKER_DRAIN_TIMEOUT_MS": "0", "STREAMBROKER_RATE_LIMIT_LOGIN": "off"}
     if limit is QUOTA:
-        with BrokerProcess(tmp_path / "data", env={**env, "STREAMBROKER_MAX_STORED_BYTES": str(SMALL)}) as broker:
+        with BrokerProcess(tmp_path / "data", env={**env, "STREAMBROKER_MAX_STORED_BYTES": str(limit.size)}) as broker:
             yield broker
         return
     with small_disk(tmp_path, SMALL) as disk, BrokerProcess(disk / "data", env=env) as broker:
@@ -169,3 +170,11 @@ async def test_at_the_limit_every_ack_succeeds_and_publishes_come_back_by_themse
             assert resident_kib(broker) - before < FLAT_KIB
         assert broker.terminate() == 0
         assert damage(broker.data_dir) == []
+
+
+async def test_a_broker_without_the_quota_would_be_caught(tmp_path: Path) -> None:
+    env = {"STREAMBROKER_MAX_STORED_BYTES": str(QUOTA.size)}
+    with BrokerProcess(tmp_path / "data", env=env, command=broken_command("quota-ignored")) as broker:
+        async with rest(broker) as client:
+            for _ in range(20):
+                await client.publish("work", CONTENT)

@@ -64,6 +64,11 @@ async def test_exactly_the_limit_gets_through_though_it_is_taken_in_shares(clock
     assert await admitted(limited(clock, rate), 2 * limit) == limit
 
 
+async def test_what_is_left_of_a_share_goes_into_the_next_one(clock: Clock) -> None:
+    rates = limited(clock, "1200/minute")
+    assert await admitted(rates, 300, cost=5) == 240
+
+
 async def test_no_burst_of_two_windows_at_their_edge(clock: Clock) -> None:
     rates = limited(clock, "1200/minute")
     clock.ms += MINUTE - 1
@@ -205,8 +210,20 @@ async def test_a_million_addresses_make_no_more_entries_than_are_told_apart(cloc
             await rates.refill(Kind.DEFAULT, stranger(number))
         except RateLimited:
             pass
-    [shares] = [rate.shares for rate in rates._rates if rate is not None]
-    assert MOST_STRANGERS < len(shares) <= MOST_STRANGERS + 1_024 + 1
+    assert MOST_STRANGERS < entries(rates) <= MOST_STRANGERS + 1_024 + 1
+
+
+async def test_who_came_in_a_window_that_is_over_is_forgotten(clock: Clock) -> None:
+    rates = limited(clock, "10/minute")
+    for number in range(1_000):
+        await rates.refill(Kind.DEFAULT, f"u:{number}")
+    clock.ms += MINUTE
+    await rates.refill(Kind.DEFAULT, ME)
+    assert entries(rates) == 1
+
+
+def entries(rates: RateLimits) -> int:
+    return sum(len(rate.shares) for rate in rates._rates if rate is not None)
 
 
 def stranger(number: int) -> str:

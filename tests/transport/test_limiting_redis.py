@@ -181,6 +181,7 @@ async def test_a_redis_that_hangs_delays_one_request_and_fails_none(
         assert not first.done()  # it waits, and the loop does not
         async with asyncio.timeout(60):
             await first
+        assert "no answer within 250 ms" in heard.lines[0][1]
         # From now on nothing is awaited that could not be there at once.
         unhindered = rates.refill(Kind.DEFAULT, ME)
         with pytest.raises(StopIteration):

@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.harness import BrokerProcess
+from tests.wire.conftest import NO_LIMITS
 from tests.wire.doors import fresh_name
 from tests.wire.sockets import Closed, open_socket
 
@@ -55,14 +56,13 @@ NEEDS: dict[str, str | None] = {
     "GET /stats": None,
     "GET /users/me": None,
     "GET /api-keys": None,
-    "DELETE /api-keys/{id}": None,
     # Each item of these is judged on its own: see below.
     "POST /messages/ack": None,
     "POST /messages/nack": None,
     "POST /messages/extend": None,
 }
 # What only a session may do, whatever its rights: a key cannot log itself out or make another one.
-SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys"}
+SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
 BODIES: dict[str, Any] = {
     "POST /queues/{queue}/messages": {"content": 1},
@@ -122,6 +122,19 @@ WHOS = [NOBODY, "admin", *(f"user {u}" for u in USERS), *(f"key {k}" for k in KE
 def grants(pattern: str, actions: tuple[str, ...] | None) -> list[dict[str, Any]]:
     """One grant of these actions; none at all where there is nothing to allow."""
     return [] if not actions else [{"queues": pattern, "actions": list(actions)}]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A broker of its own, for it gets more than one admin."""
+    with BrokerProcess(tmp_path_factory.mktemp("matrix") / "data", env=NO_LIMITS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def api(broker: BrokerProcess) -> Iterator[httpx.Client]:
+    with broker.client() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +212,7 @@ def place(api: httpx.Client) -> Place:
 
 def ask(client: httpx.Client, who: Who, operation: str, place: Place) -> httpx.Response:
     method, _, path = operation.partition(" ")
-    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, filename="x", id="x")
+    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, filename="x")
     headers = {"Authorization": f"Bearer {who.token}"} if who.token else {}
     body = place.filled(BODIES.get(operation)) if operation in BODIES else None
     return client.request(method, path, json=body, headers=headers)
@@ -223,8 +236,8 @@ def test_d12_over_rest(operation: str, who: str, whos: dict[str, Who], anonymous
             {401: "unauthenticated", 403: "forbidden", 404: "not_found"}[expected],
         )
     else:
-        # What there is not (a log file, a key) may be missed; nothing else may look like a refusal.
-        missing = operation in ("GET /logs/{filename}", "DELETE /api-keys/{id}")
+        # What there is not (a log file) may be missed; nothing else may look like a refusal.
+        missing = operation == "GET /logs/{filename}"
         assert answer.status_code not in ({401, 403} if missing else {401, 403, 404}), answer.text
         assert answer.status_code < 500
 
@@ -334,6 +347,7 @@ def test_d12_what_only_a_session_may_do_no_key_may(
         "POST /logout": None,
         "POST /users/me/password": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
         "POST /api-keys": {"name": "another"},
+        "DELETE /api-keys/{key_id}": None,
     }
     for who in (w for w in whos.values() if w.is_key):
         method, _, path = operation.partition(" ")

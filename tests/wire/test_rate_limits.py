@@ -109,9 +109,7 @@ def test_every_answer_tells_what_is_left(user: User) -> None:
 
 def test_one_user_takes_nothing_from_another(user: User) -> None:
     greedy, other = user(), user()
-    for _ in range(DEFAULT + 1):
-        last = greedy.get("/queues")
-    assert last.status_code == 429
+    assert [greedy.get("/queues").status_code for _ in range(DEFAULT + 1)][-1] == 429
     assert other.get("/queues").status_code == 200
 
 
@@ -192,9 +190,7 @@ def test_bad_tokens_and_paths_that_are_not_there_count_too(limited: BrokerProces
 def test_a_user_is_not_held_back_by_strangers_at_the_same_address(limited: BrokerProcess, user: User) -> None:
     token = user().headers["authorization"].removeprefix("Bearer ")
     with caller(limited, "127.0.0.6") as stranger:
-        for _ in range(DEFAULT + 1):
-            last = stranger.get("/queues")
-    assert last.status_code == 429
+        assert [stranger.get("/queues").status_code for _ in range(DEFAULT + 1)][-1] == 429
     with caller(limited, "127.0.0.6", token) as known:
         assert known.get("/queues").status_code == 200
 
@@ -262,7 +258,7 @@ def test_brokers_share_a_limit_through_redis_and_go_on_without_it(tmp_path: Path
                 with caller(one, "127.0.0.61") as stranger:
                     assert [stranger.get("/queues").status_code for _ in range(11)] == [401] * 10 + [429]
             assert one.terminate() == 0
-            assert [line for line in one.output if "Redis does not answer" in line]
+            assert [line for line in one.output if "Redis fails" in line]
     finally:
         server.stop()
 

@@ -121,7 +121,8 @@ class Catalog:
 
     def charge(self, row: QueueRow, size: int) -> None:
         """So many more bytes are stored in the queue."""
-        self._undo_stored.setdefault(row.id, row.stored)
+        if row.id not in self._undo_stored:
+            self._undo_stored[row.id] = row.stored
         self._add(row, size)
 
     def _add(self, row: QueueRow, size: int) -> None:

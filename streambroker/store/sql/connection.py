@@ -6,6 +6,7 @@ connection of one process writes and checkpoints; the lock file keeps other brok
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -44,8 +45,9 @@ class DirectoryLock:
             raise DataDirUnusable(
                 f"another broker (pid {holder}) holds the data directory {data_dir}; stop it or use another --data-dir"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a courtesy to whoever comes next, and no reason to fail on a full disk
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let the next broker in."""
@@ -110,7 +112,7 @@ def _check(path: Path) -> None:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found == "ok":
             found = _missing_end(path) or "ok"
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be read: {error}") from error
     except sqlite3.DatabaseError as error:
         found = error

@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,6 +39,7 @@ from streambroker.store.contract import (
     Sweep,
     settled,
 )
+from streambroker.store.figures import sync_times
 from streambroker.store.sharing import Shares, by_queue
 from streambroker.store.sql import statements as sql
 from streambroker.store.sql.catalog import Catalog, QueueRow
@@ -76,6 +78,7 @@ class SqliteEngine:
         self._room = room
         self._page_bytes: int = connection.execute("PRAGMA page_size").fetchone()[0]
         self.catalog = Catalog(connection, max_bytes_per_owner)
+        self.sync_seconds = sync_times()
         self._relaxed = False
         self._unsaved = 0  # bytes in the write-ahead log since the last checkpoint, about
         self._recover(now)
@@ -132,7 +135,10 @@ class SqliteEngine:
                 self._relaxed = relaxed
             self._db.execute("BEGIN IMMEDIATE")
             answer = body()
+            began = perf_counter()
             self._db.execute("COMMIT")
+            if not relaxed:
+                self.sync_seconds.add(perf_counter() - began)
             return answer
         except BaseException as error:
             self._roll_back(error)
@@ -147,6 +153,11 @@ class SqliteEngine:
             self.catalog.undo()
         except sqlite3.Error as other:
             raise StorageFailed(f"the storage failed while it undid a transaction: {other}") from other
+
+    @property
+    def full(self) -> tuple[bool, bool]:
+        """Whether publishes are refused because the disk is full, and because the quota is used up."""
+        return (False, False) if self._room is None else (self._room.full, self._room.over)
 
     def tidy(self) -> None:
         """Between turns: move the write-ahead log into the file when enough has gathered, and look for room."""

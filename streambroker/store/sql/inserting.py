@@ -46,14 +46,18 @@ class Inserts:
         if command.batch_key is None and not command.digests:
             duplicates: list[int] = []
             fresh, ids = command.drafts, [draft.id for draft in command.drafts]
-            size = self._admit(row, fresh)
+            size = command.size if self._catalog.quota else 0
+            if size:
+                self._catalog.admit(row, size)
             dropped = self._make_room(row, len(fresh))
         else:
             replay = self._seen(row, True, command.batch_key, command.digest, command.now)
             if replay is not None:
                 return Published(*replay, [[] for _ in command.claims], replayed=True)
             fresh, ids, duplicates, records = self._sift(row, command)
-            size = self._admit(row, fresh)
+            size = sum([weight(d.content, d.attributes) for d in fresh]) if self._catalog.quota else 0
+            if size:
+                self._catalog.admit(row, size)
             dropped = self._make_room(row, len(fresh))
             self._db.executemany(sql.INSERT_DEDUP, records)
         if size:
@@ -143,14 +147,6 @@ class Inserts:
         return seen[0][0] if seen else None
 
     # -- room ----------------------------------------------------------------------------------------------------------
-
-    def _admit(self, row: QueueRow, fresh: Sequence[Draft]) -> int:
-        """The bytes that the queue's owner is charged with. Raises `StorageFull`."""
-        if not self._catalog.quota:
-            return 0
-        size = sum([weight(draft.content, draft.attributes) for draft in fresh])
-        self._catalog.admit(row, size)
-        return size
 
     def _make_room(self, row: QueueRow, fresh: int) -> int:
         """Raise `QueueFull`, or drop the oldest, so that `fresh` messages fit; answers how many were dropped."""

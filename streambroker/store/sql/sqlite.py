@@ -16,6 +16,7 @@ from streambroker.store.sql.connection import DATABASE, DirectoryLock, open_writ
 from streambroker.store.sql.engine import SqliteEngine
 from streambroker.store.sql.reads import Reader
 from streambroker.store.sql.room import BALLAST, Room
+from streambroker.store.sql.watching import Watching
 
 T = TypeVar("T")
 
@@ -23,11 +24,14 @@ T = TypeVar("T")
 class SqliteStore:
     """See `contract.Store`. Open with `SqliteStore.open()`."""
 
-    def __init__(self, lock: DirectoryLock, engine: SqliteEngine, commits: GroupCommit, reader: Reader) -> None:
+    def __init__(
+        self, lock: DirectoryLock, engine: SqliteEngine, commits: GroupCommit, reader: Reader, watching: Watching
+    ) -> None:
         self._lock = lock
         self._engine = engine
         self._commits = commits
         self._reader = reader
+        self.watching = watching
         self.last_id = engine.last_id()
 
     @classmethod
@@ -57,7 +61,8 @@ class SqliteStore:
             lock.release()
             raise
         reader = Reader(data_dir / DATABASE)
-        return cls(lock, engine, GroupCommit(engine, on_failure), reader)
+        commits = GroupCommit(engine, on_failure)
+        return cls(lock, engine, commits, reader, Watching(data_dir, engine, commits))
 
     def post(self, command: Command, told: Callable[[Any], None], lazy: bool = False) -> None:
         self._commits.post(command, told, lazy)

@@ -77,16 +77,18 @@ class RedisWindows:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await call()
-            except Exception as error:  # refused, timed out, loading, out of memory, a script unknown: all the same
-                self._lost(error)
+            except TimeoutError as error:
+                self._lost(f"no answer within {self._timeout_s * 1_000:.0f} ms")
+                raise Away from error
+            except Exception as error:  # refused, loading, out of memory, read-only, a script that fails: all the same
+                self._lost(str(error) or type(error).__name__)
                 raise Away from error
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, reason: str) -> None:
         if self.answering:
             self.answering = False
             _log.warning(
-                "Redis does not answer (%s); until it does, rate limits are counted by each broker for itself",
-                str(error) or type(error).__name__,
+                "Redis fails (%s); until it answers, rate limits are counted by each broker for itself", reason
             )
             self._asking = asyncio.create_task(self._until_it_answers())
 

@@ -19,7 +19,14 @@ from streambroker.core.errors import BrokerError, Malformed
 from streambroker.transport.server.bounds import MAX_FIELDS, MAX_HEAD, MAX_TARGET, PORTION
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.onewrite import OneWrite
-from streambroker.transport.server.refusals import HeadTooLarge, RequestTimeout, TargetTooLong, answer, too_many
+from streambroker.transport.server.refusals import (
+    HeadTooLarge,
+    RequestTimeout,
+    TargetTooLong,
+    answer,
+    too_many,
+    whole_reply,
+)
 from streambroker.transport.server.watch import NEVER
 from streambroker.transport.tls import end
 
@@ -29,6 +36,9 @@ REFUSED_AT_ONCE = 128
 """So many connections too many may wait for their request to be answered; more are answered before it comes."""
 _FRAMING = 8
 """Bytes of chunk headers, extensions and trailers that a chunked body may have for each byte of content."""
+
+
+_VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class _Stage(enum.Enum):
@@ -181,6 +191,9 @@ class HttpProtocol(HttpToolsProtocol):
             return HeadTooLarge(f"the request has more than {MAX_FIELDS} header fields")
         if self._since and self._got > MAX_HEAD:
             return HeadTooLarge(f"the head of the request has more than {MAX_HEAD:,} bytes")
+        if self.parser.should_upgrade() and any(_announces_body(name, value) for name, value in self.headers):
+            # The parser takes what follows an upgrade for something else, and would find a request in the body.
+            return Malformed("a request that asks for an upgrade cannot have a body")
         return None
 
     # -- what the parser tells -----------------------------------------------------------------------------------------
@@ -190,7 +203,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        if self._since or len(self.headers) > MAX_FIELDS or len(self.url) > MAX_TARGET:
+        upgrade = self.parser.should_upgrade()
+        if upgrade or self._since or len(self.headers) > MAX_FIELDS or len(self.url) > MAX_TARGET:
             self._fault = self._head_fault()
             if self._fault is not None:
                 raise _Refused
@@ -232,6 +246,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
+        if cycle.scope["http_version"] not in _VERSIONS:
+            app = _unknown_version
         task = self.loop.create_task(cycle.run_asgi(app), context=contextvars.Context())
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -377,3 +393,13 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._refuse(RequestTimeout("the request did not come in time; nothing of it was done"))
+
+
+def _announces_body(name: bytes, value: bytes) -> bool:
+    return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0") != b"")
+
+
+async def _unknown_version(scope: Any, receive: Any, send: Any) -> None:
+    refusal = whole_reply(Malformed("the request must be HTTP/1.1"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
+    await send({"type": "http.response.body", "body": refusal.body})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from http import HTTPStatus
 
-from streambroker.core.errors import BrokerError, Forbidden, Internal, Malformed, Overloaded, TooLarge
-from streambroker.transport.problems import problem_reply
+from streambroker.core.errors import BrokerError, Forbidden, Internal, Malformed, MethodNotAllowed, Overloaded, TooLarge
+from streambroker.transport.problems import Reply, problem_reply
 
 _RETRY_AFTER_MS = 5_000
 
@@ -21,12 +21,6 @@ class HeadTooLarge(TooLarge):
     """The head of the request, or the number of its fields."""
 
     status = 431
-
-
-class UpgradeRequired(Malformed):
-    """A WebSocket handshake of another version (RFC 6455, section 4.4)."""
-
-    status = 426
 
 
 class RequestTimeout(BrokerError):
@@ -44,36 +38,42 @@ _OF_STATUS: dict[int, type[BrokerError]] = {
     400: Malformed,
     403: Forbidden,
     414: TargetTooLong,
-    426: UpgradeRequired,
     431: HeadTooLarge,
 }
 
 
 def refused_handshake(status: int, detail: str) -> BrokerError:
     """The error that says why a WebSocket was not opened."""
+    if status == 405:
+        return MethodNotAllowed(detail, "GET")
     return _OF_STATUS.get(status, Internal)(detail)
 
 
 def body_of(error: BrokerError) -> bytes:
     """The RFC 9457 document."""
-    return problem_reply(error, _request_id()).body
+    return whole_reply(error).body
 
 
 def answer(error: BrokerError) -> bytes:
     """A whole response, after which the connection is closed."""
-    request_id = _request_id()
-    reply = problem_reply(error, request_id)
+    reply = whole_reply(error)
     lines = [
         b"HTTP/1.1 %d %b" % (reply.status, HTTPStatus(reply.status).phrase.encode()),
         *(b"%b: %b" % header for header in reply.headers),
-        b"content-length: %d" % len(reply.body),
-        b"cache-control: no-store",
-        b"x-content-type-options: nosniff",
-        b"x-request-id: %b" % request_id,
-        b"connection: close",
     ]
     return b"\r\n".join([*lines, b"", reply.body])
 
 
-def _request_id() -> bytes:
-    return secrets.token_hex(8).encode()
+def whole_reply(error: BrokerError) -> Reply:
+    """An answer with all its headers, after which the connection is closed."""
+    request_id = secrets.token_hex(8).encode()
+    reply = problem_reply(error, request_id)
+    headers = (
+        *reply.headers,
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-request-id", request_id),
+        (b"connection", b"close"),
+    )
+    return Reply(reply.status, reply.body, headers)

@@ -113,6 +113,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             data = bytes(self._unfed[:PORTION])
             del self._unfed[:PORTION]
             if self._feed(data):
+                self._taken += self.queue.qsize()
                 break
         if self._unfed:
             if not self.read_paused:
@@ -138,7 +139,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     async def _next_portion(self) -> None:
-        self._taken += 1
         if self._taken >= _IN_ONE_TURN:
             self._taken = 0
             await asyncio.sleep(0)

@@ -23,6 +23,7 @@ from streambroker.core.names import is_queue_name
 from streambroker.protocol import frames
 from streambroker.protocol.messages import Limits
 from streambroker.protocol.session import Session
+from streambroker.transport.counting import Refused
 from streambroker.transport.http import Call
 from streambroker.transport.limiting import Kind, RateLimits
 from streambroker.transport.presence import Presence
@@ -64,6 +65,7 @@ class Door(Protocol):
     sockets: Any
     presence: Presence
     rates: RateLimits
+    refused: Refused
     limits: Limits
     heartbeat_ms: int
     max_frame: int
@@ -114,10 +116,18 @@ class Connection:
         if header is not None:
             if header[:7].lower() != b"bearer ":
                 raise Unauthenticated("the Authorization header must be: Bearer <access token>")
-            self._become(self._door.authenticate(header[7:].strip().decode("latin-1")))
+            self._become(self._known(header[7:].strip().decode("latin-1")))
         elif given is not None:
-            self._become(self._door.authenticate(given.removeprefix("bearer.")))
+            self._become(self._known(given.removeprefix("bearer.")))
         return chosen
+
+    def _known(self, token: str) -> Principal:
+        """Who a token or API key stands for. Raises `Unauthenticated`."""
+        try:
+            return self._door.authenticate(token)
+        except Unauthenticated:
+            self._door.refused.unknown(token.encode(errors="replace"))
+            raise
 
     def _become(self, principal: Principal) -> None:
         self._principal = principal
@@ -194,7 +204,7 @@ class Connection:
         if not isinstance(first, frames.Hello) or first.token is None:
             raise Close(4401, "the first frame must be a hello with a token")
         try:
-            self._become(self._door.authenticate(first.token))
+            self._become(self._known(first.token))
             self._door.presence.enter(self)
         except Unauthenticated as error:
             raise Close(4401, error.detail) from None
@@ -288,6 +298,7 @@ class Connection:
                 await self._door.rates.refill(Kind.MESSAGES, self._rate_key, count)
             self._refused = 0
         except RateLimited:
+            self._door.refused.limited(Kind.MESSAGES, count)
             self._refused += count
             if self._refused > MAX_REFUSED:
                 raise Close(4429, "too many frames that the rate limit refused; wait for retry_after_ms") from None
@@ -322,7 +333,7 @@ class Connection:
 
     def _refresh(self, frame: frames.Hello | frames.Refresh) -> None:
         if frame.token is not None:
-            newer = self._door.authenticate(frame.token)
+            newer = self._known(frame.token)
             if newer.username != self._user().username:
                 raise Forbidden("the token is another user's; open another connection for that one")
             self._become(newer)

@@ -12,6 +12,7 @@ from streambroker.core.access import Principal
 from streambroker.core.errors import BrokerError
 from streambroker.protocol import frames
 from streambroker.protocol.messages import Limits
+from streambroker.transport.counting import Refused
 from streambroker.transport.limiting import RateLimits
 from streambroker.transport.presence import Presence
 from streambroker.transport.problems import refuse
@@ -52,6 +53,7 @@ class WebSocketDoor:
         heartbeat_ms: int,
         max_frame: int,
         wall: Callable[[], int],
+        refused: Refused | None = None,
     ) -> None:
         self.broker = broker
         self.authenticate = authenticate
@@ -62,6 +64,7 @@ class WebSocketDoor:
         self.heartbeat_ms = heartbeat_ms
         self.max_frame = max_frame
         self.wall = wall
+        self.refused = refused or Refused()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect

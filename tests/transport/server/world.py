@@ -9,8 +9,6 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-import uvloop
-
 from streambroker.transport import server
 from streambroker.transport.server.http import HttpProtocol
 
@@ -19,11 +17,6 @@ PATIENCE_S = 20
 HEARTBEAT_MS, MAX_FRAME = 10_000, 100_000
 SHORT = server.Deadlines(head=0.3, body=0.3, rate=1_000_000, rest=0.3, unread=0.5, refused=0.3, idle=30)
 """Short enough to be waited for."""
-
-
-def policy() -> asyncio.AbstractEventLoopPolicy:
-    """The event loop that the broker runs on."""
-    return uvloop.EventLoopPolicy()
 
 
 class Answer(NamedTuple):
@@ -189,8 +182,7 @@ class World:
 
     async def client(self, *, limit: int = 2**16) -> Client:
         """Connect. ``limit`` is about how much of what comes is read before the test asks for it."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=limit))
-        return client
+        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=limit))
 
     async def until(self, condition: Any) -> None:
         """Wait for something that tells nobody of itself."""

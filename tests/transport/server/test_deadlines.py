@@ -7,14 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.transport.server_world import SHORT, Client, World, policy, request, serving, upgrade
+from tests.transport.server.world import SHORT, Client, World, request, serving, upgrade
 
 HEAD = b"GET /x HTTP/1.1\r\nHost: localhost\r\n"
-
-
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    return policy()
 
 
 async def head_deadline_over(world: World) -> None:

@@ -1,0 +1,57 @@
+"""The text that Prometheus reads (text exposition format 0.0.4).
+
+The client library's own writer takes about three times as long for each line, and a broker with 200 labelled queues has
+5,000 of them. Families, collectors and the registry are the library's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+
+from prometheus_client.metrics_core import Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SUFFIX = {"counter": "_total", "info": "_info"}
+_TYPE = {"info": "gauge", "unknown": "untyped"}
+_LINES_AT_A_TIME = 500
+_BREATH_S = 0.0001
+
+
+def text(families: Iterable[Metric]) -> bytes:
+    """All samples, each family under its help and type. For a thread of its own: it lets the others run in between."""
+    lines: list[str] = []
+    breath = _LINES_AT_A_TIME
+    for family in families:
+        lines += _lines(family)
+        if len(lines) > breath:
+            # A thread that computes keeps the interpreter's lock for 5 ms at a time, unless it waits: the event loop
+            # would have to.
+            time.sleep(_BREATH_S)
+            breath = len(lines) + _LINES_AT_A_TIME
+    return "".join(lines).encode()
+
+
+def _lines(family: Metric) -> Iterable[str]:
+    name = family.name + _SUFFIX.get(family.type, "")
+    about = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
+    yield f"# HELP {name} {about}\n# TYPE {name} {_TYPE.get(family.type, family.type)}\n"
+    for sample, labels, value, *_ in family.samples:
+        if labels:
+            given = ",".join([f'{label}="{_escaped(of)}"' for label, of in labels.items()])
+            yield f"{sample}{{{given}}} {_number(value)}\n"
+        else:
+            yield f"{sample} {_number(value)}\n"
+
+
+@lru_cache(maxsize=4_096)
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
