@@ -87,7 +87,7 @@ async def serve(settings: Settings, say: Callable[[str], None], logs: Logs) -> N
             settings.heartbeat_ms,
             settings.max_message_bytes + FRAME_OVERHEAD,
             tls=None if tls is None else tls.context,
-            most_connections=settings.max_connections,
+            most_connections=server.affordable(settings.max_connections),
             headers=() if tls is None else (HSTS,),
         )
     )

@@ -40,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     access_log: Annotated[
         Literal["off", "errors", "summary", "all"], Meta(description="Requests in the log: off, errors, summary, all.")
     ] = "errors"
+    metrics_port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port on loopback for metrics without a token; 0: none.")
+    ] = 0
     admin_password: Annotated[
         str | None, Meta(description="Password of the user admin that the first start creates; else one is made.")
     ] = None

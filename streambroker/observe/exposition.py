@@ -53,5 +53,5 @@ def _escaped(value: str) -> str:
 
 def _number(value: float) -> str:
     if isinstance(value, int) or math.isfinite(value):
-        return repr(value)
+        return repr(+value)  # what is true is 1
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"

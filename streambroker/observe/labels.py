@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import nlargest
+from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 MAX_LABELS = 200
+MAX_LETTERS = 16 * 1024
+"""Of all labels together: longer names than 80 letters leave room for fewer, so that the text stays under 1 MiB."""
 OTHER = "_other"
 """The label of the others: no queue's name begins with an underscore."""
 
@@ -100,11 +103,12 @@ class Labels:
         return counts
 
     def _chosen(self, waiting: Mapping[str, Meter]) -> list[str]:
-        room = self._most - len(self._own)
-        if len(waiting) <= room:
+        room, letters = self._most - len(self._own), MAX_LETTERS - sum(map(len, self._own))
+        if len(waiting) <= room and sum(map(len, waiting)) <= letters:
             return list(waiting)
         busy = {name: traffic for name, meter in waiting.items() if (traffic := meter.published + meter.delivered)}
-        return nlargest(room, busy, key=busy.__getitem__)
+        chosen = nlargest(room, busy, key=busy.__getitem__)
+        return [name for name, length in zip(chosen, accumulate(map(len, chosen)), strict=True) if length <= letters]
 
     def counts(self) -> dict[str, Counts]:
         """What each label has counted; `OTHER` last, where there is something to tell."""

@@ -96,7 +96,7 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily("streambroker_draining", "1 while the broker stops.", value=sources.draining())
         yield _histogram(
             "streambroker_publish_confirm_seconds",
-            "From a publish that was decoded until it is durable.",
+            "From a decoded publish until it is durable.",
             sources.confirm,
         )
         yield _histogram(
@@ -107,15 +107,13 @@ class NodeCollector(Collector):
         )
         yield _histogram(
             "streambroker_event_loop_lag_seconds",
-            "By how much the event loop was late, asked once a second.",
+            "How late the event loop was, asked once a second.",
             sources.lag,
         )
         yield from _storage(sources.storage())
         yield from _requests(sources.requests)
         yield _by(
-            GaugeMetricFamily(
-                "streambroker_connections", "Connections and parked polls that are open.", labels=["kind"]
-            ),
+            GaugeMetricFamily("streambroker_connections", "Open connections and parked polls.", labels=["kind"]),
             sources.connections(),
         )
         yield _by(
@@ -134,7 +132,7 @@ def _storage(storage: Storage) -> Iterator[Metric]:
     yield _histogram("streambroker_group_commit_messages", "Messages that shared a commit.", storage.turn_messages)
     yield _histogram(
         "streambroker_group_commit_duration_seconds",
-        "From taking a group up until it is durable.",
+        "From taking a group until it is durable.",
         storage.turn_seconds,
     )
     yield _histogram(
@@ -164,8 +162,8 @@ def _requests(requests: Requests) -> Iterator[Metric]:
     yield answered
     name = "streambroker_http_request_duration_seconds"
     took = HistogramMetricFamily(name, "From a request's head until its answer, waits of long polls among them.")
-    for method, route, status, histogram in requests.durations():
-        _add(took, {"method": method, "route": route, "status": status}, histogram)
+    for method, route, of_class, histogram in requests.durations():
+        _add(took, {"method": method, "route": route, "status": of_class}, histogram)
     yield took
 
 
@@ -176,7 +174,7 @@ def _histogram(name: str, about: str, histogram: Histogram, per_second: int = 1)
     return family
 
 
-def _add(family: Metric, labels: Mapping[str, str], histogram: Histogram, scale: int = 1) -> None:
+def _add(family: Metric, labels: dict[str, str], histogram: Histogram, scale: int = 1) -> None:
     counts = list(accumulate(histogram.counts.copy()))  # whoever counts goes on meanwhile
     for bound, count in zip(histogram.bounds, counts, strict=False):
         family.add_sample(f"{family.name}_bucket", {**labels, "le": repr(float(bound / scale))}, count)

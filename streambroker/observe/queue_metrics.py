@@ -136,8 +136,8 @@ _COUNTERS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
 )
 _SETTLED = "streambroker_messages_settled"
 _SETTLED_ABOUT = (
-    "Deliveries that ended, by how: acked, requeued or rejected by the consumer; released when it left; connection_lost; "
-    "lease_expired."
+    "Deliveries that ended, by how: acked, requeued or rejected by the consumer, released when it left, or with "
+    "connection_lost or lease_expired."
 )
 _MESSAGES = "streambroker_queue_messages"
 _MESSAGES_ABOUT = "Messages that the queue holds, by status; delayed ones are pending, processing ones are in flight."

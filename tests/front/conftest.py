@@ -1,4 +1,4 @@
-"""One real broker for the tests that do not harm it, and a look at it afterwards: it lives, and complains of nothing."""
+"""One real broker for the tests that should not harm it, and a look at it afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """A broker without rate limits, so that it is the front that has to hold."""
-    with BrokerProcess(tmp_path_factory.mktemp("front") / "data", env=NO_LIMITS) as running:
+    # What tests have leased and left is not worth waiting for.
+    env = {**NO_LIMITS, "STREAMBROKER_DRAIN_TIMEOUT_MS": "200"}
+    with BrokerProcess(tmp_path_factory.mktemp("front") / "data", env=env) as running:
         yield running
         assert running.terminate() == 0
         assert complaints(running) == []
@@ -36,8 +38,8 @@ def unharmed(broker: BrokerProcess) -> Iterator[BrokerProcess]:
     assert broker.process.poll() is None, "the broker has died:\n" + "\n".join(broker.output)
     with broker.client(timeout=10) as client:
         assert client.post("/queues/unharmed/messages", json={"content": 1}).status_code == 201
-        assert client.get("/queues/unharmed/messages/consume").json()["content"] == 1
-        assert client.post("/queues/unharmed/purge", json={"status": "all"}).status_code == 200
+        message = client.get("/queues/unharmed/messages/consume").json()
+        assert client.post(f"/messages/{message['message_id']}/ack").status_code == 200
     assert complaints(broker) == []
 
 

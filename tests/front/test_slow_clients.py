@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.front.conftest import NO_LIMITS, resident_kib
@@ -98,8 +99,7 @@ def test_a_client_that_does_not_read_what_it_asked_for_is_cut_off_and_costs_litt
 def still_open(broker: BrokerProcess) -> int:
     """The connections that the broker has open, counted by the system."""
     port = int(broker.url.rpartition(":")[2])
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     return sum(1 for row in rows if int(row[1].split(":")[1], 16) == port and row[3] == "01")
 
 

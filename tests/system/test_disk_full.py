@@ -108,14 +108,16 @@ def resident_kib(broker: BrokerProcess) -> int:
 async def publish_until_full(client: Rest, limit: Limit) -> list[str]:
     """Publish contents of several sizes until nothing fits any more; the ids."""
     confirmed: list[str] = []
-    for size in itertools.cycle(SIZES):
+    refusal: Refused | None = None
+    sizes = itertools.cycle(SIZES)
+    while refusal is None:
+        size = next(sizes)
         try:
             confirmed += await client.publish("work", *["x" * size] * (10 if size < 1_000 else 1))
-        except Refused as refusal:
-            said = refusal.status, refusal.code, limit.says in str(refusal)
-            break
+        except Refused as refused:
+            refusal = refused
         assert len(confirmed) < limit.size // min(SIZES)
-    assert said == (507, "storage_full", True)
+    assert (refusal.status, refusal.code, limit.says in str(refusal)) == (507, "storage_full", True)
     return confirmed
 
 

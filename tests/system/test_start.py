@@ -82,7 +82,8 @@ async def test_a_damaged_database_is_refused_and_left_as_it_is(
         for _ in range(4):
             await client.publish("work", *["x" * 1000] * 100)
     assert broker.terminate() == 0
-    (database,) = [path for path in broker.data_dir.iterdir() if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
+    files = [path for path in broker.data_dir.iterdir() if path.is_file()]
+    (database,) = [path for path in files if path.read_bytes().startswith(b"SQLite format 3")]
     database.write_bytes(damage(database.read_bytes()))
     before = hashlib.sha256(database.read_bytes()).hexdigest()
 
