@@ -15,12 +15,15 @@ class RoundError(Exception):
     """A client process ended with an error; the message holds its last lines and the server's."""
 
 
-def run_load(side: str, load: str, *, timeout: float = 900.0, **sizes: object) -> Result:
+def run_load(
+    side: str, load: str, *, timeout: float = 900.0, env: dict[str, str] | None = None, **sizes: object
+) -> Result:
     """Start the side's server, run ``load`` against it in a client process, stop the server.
 
     ``side`` may name a client variant after a dash (``redis-lean``); the server is what stands before it.
+    `env` are settings of the server's.
     """
-    with running(side.partition("-")[0]) as server:
+    with running(side.partition("-")[0], env) as server:
         fields = {"load": load, "side": side, "port": server.port, "token": server.token, "server_pid": server.pid}
         job = msgspec.convert({**fields, **sizes}, Job)
         return msgspec.json.decode(run_client("bench.client", job, server, timeout), type=Result)

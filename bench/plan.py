@@ -42,6 +42,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     idle_connections: int = 5_000
     idle_seconds: float = 10.0
 
+    hung_sockets: int = 500
+    hung_websockets: int = 50
+    hung_seconds: float = 15.0
+    """Longer than the server takes to cut them off, so that some are and come back."""
+
 
 FULL = Plan()
 QUICK = Plan(
@@ -53,4 +58,5 @@ QUICK = Plan(
     drain_messages=100_000,
     latency_seconds=3.0,
     idle_seconds=5.0,
+    hung_seconds=5.0,
 )

@@ -12,7 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
 from streambroker.broker.clock import steady_clock
+from streambroker.broker.quotas import Quotas
 from streambroker.config import Settings, log_directory, off_or
+from streambroker.core.access import Role
 from streambroker.core.errors import DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe.access import AccessLog
@@ -94,7 +96,9 @@ class Node:
         """
         clock = steady_clock()
         data_dir = Path(settings.data_dir)
-        store = await SqliteStore.open(data_dir, clock(), on_failure)
+        store = await SqliteStore.open(
+            data_dir, clock(), on_failure, settings.max_stored_bytes, settings.max_stored_bytes_per_user
+        )
         try:
             key = load_or_create_key(data_dir, settings.jwt_secret)
             old = settings.jwt_secret_previous
@@ -112,7 +116,15 @@ class Node:
             )
             await guard.start()
             await auth.start()
-            broker = Broker(store, LocalNotifier(), clock, store.last_id, settings.auto_create_queues)
+            broker = Broker(
+                store,
+                LocalNotifier(),
+                clock,
+                store.last_id,
+                settings.auto_create_queues,
+                quotas=Quotas(settings.max_queues, settings.max_queues_per_user, settings.max_in_flight_per_user),
+                exempt=lambda user: (account := auth.users.find(user)) is not None and account.role is Role.ADMIN,
+            )
             node = cls(settings, store, broker, auth, passwords, guard, names)
             node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()

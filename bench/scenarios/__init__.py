@@ -9,8 +9,10 @@ from bench.plan import Plan
 from bench.scenarios.common import Progress
 from bench.scenarios.drain import drain
 from bench.scenarios.flow import flow
+from bench.scenarios.hung import hung
 from bench.scenarios.idle import idle
 from bench.scenarios.latency import latency
+from bench.scenarios.limits import limits
 from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
 
@@ -24,4 +26,6 @@ SCENARIOS: dict[str, Scenario] = {
     "drain": drain,
     "latency": latency,
     "idle": idle,
+    "hung": hung,
+    "limits": limits,
 }

@@ -138,26 +138,24 @@ class Broker:
         if name not in self._dispatchers and not self.auto_create_queues:
             raise NotFound(f"there is no queue {name}; create it with POST /queues")
 
-    async def ensure_queue(self, name: str, owner: str = "", bound: bool = True) -> Queue:
+    async def ensure_queue(self, name: str, owner: str = "") -> Queue:
         """The queue of that name, created with defaults where that is allowed. Raises `NotFound` or `RateLimited`.
 
-        `owner` is who asks; `bound` whether the quotas of a user bind it. Else a new queue is nobody's.
+        `owner` is whose quotas a new queue counts against; nobody's where it is empty.
         """
         if name in self._dispatchers:
             return self._dispatchers[name].queue
         self.check_queue(name)
-        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock(), None, owner=owner if bound else ""))
+        return await self._save(SaveQueue(name, QueueConfig(), False, self.clock(), None, owner=owner))
 
-    async def create_queue(
-        self, name: str, config: QueueConfig, owner: str = "", bound: bool = True
-    ) -> tuple[Queue, bool]:
-        """The queue, and whether it is new. `owner`, `bound`: as for `ensure_queue`.
+    async def create_queue(self, name: str, config: QueueConfig, owner: str = "") -> tuple[Queue, bool]:
+        """The queue, and whether it is new. `owner`: as for `ensure_queue`.
 
         Raises `Conflict` where it exists with another configuration, and `RateLimited`.
         """
         _check_dead_letters(name, config)
         existed, now = name in self._dispatchers, self.clock()
-        queue = await self._save(SaveQueue(name, config, False, now, None, owner=owner if bound else ""))
+        queue = await self._save(SaveQueue(name, config, False, now, None, owner=owner))
         if queue.config != config:
             raise Conflict(f"queue {name} exists with another configuration; change it with PATCH /queues/{name}")
         return queue, not existed and queue.created_at == now

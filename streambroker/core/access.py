@@ -152,6 +152,11 @@ class Principal:
         object.__setattr__(self, "_matcher", _matcher(self.grants, self.ceiling))
 
 
+def accountable(principal: Principal) -> str:
+    """Whose quotas count what `principal` creates: the user's; nobody's, an empty name, where it is an admin."""
+    return "" if principal.role is _ADMIN else principal.username
+
+
 def decide(principal: Principal, action: Action, queue: str) -> Decision:
     """Whether `principal` may do `action` on `queue`: the one rule for every door.
 

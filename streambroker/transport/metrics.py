@@ -45,23 +45,19 @@ class MetricsDoor:
 
 
 class MetricsPort:
-    """`GET /metrics` on a port of its own, which only this machine can reach and which asks for no token."""
+    """`GET /metrics` on a port of its own, which only this machine can reach and which asks for no token.
 
-    def __init__(self, door: MetricsDoor) -> None:
+    Listens from the beginning, `port` 0 on a free one; raises `OSError`. Call `close()`.
+    """
+
+    def __init__(self, door: MetricsDoor, port: int) -> None:
         self._door = door
-
-    async def open(self, port: int) -> None:
-        """Listen; raises `OSError`. `port` 0 takes a free one."""
         self._socket = server.listen(LOOPBACK, port)
         self.port: int = self._socket.getsockname()[1]
         # A page that a browser shows could otherwise reach it under a name of its own (DNS rebinding).
         front = Front(self._answer, Hosts(()))
-        config = server.configured(front, _HEARTBEAT_MS, 1, most_connections=_MOST_CONNECTIONS)
-        self._server = server.Server(config)
+        self._server = server.Server(server.configured(front, _HEARTBEAT_MS, 1, most_connections=_MOST_CONNECTIONS))
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        await asyncio.wait(
-            [asyncio.ensure_future(self._server.listening.wait()), self._serving], return_when=asyncio.FIRST_COMPLETED
-        )
 
     async def close(self) -> None:
         """Stop."""

@@ -64,7 +64,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     data_dir: Path = tmp_path_factory.mktemp("node") / "data"
     settings = Settings(data_dir=str(data_dir), admin_password=PASSWORD)
     node = await Node.open(settings, failed)
-    await node._auth.add_user("mia", PASSWORD, Role.MEMBER, GRANTS)
+    await node._auth.users.add("mia", PASSWORD, Role.MEMBER, GRANTS)
     sock = server.listen("127.0.0.1", 0)
     max_frame = settings.max_message_bytes + FRAME_OVERHEAD
     front = server.Server(server.configured(node.application(), settings.heartbeat_ms, max_frame))

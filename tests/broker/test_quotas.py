@@ -69,7 +69,7 @@ async def test_the_quota_of_a_user_binds_that_user_alone_and_nobody_whom_quotas_
         assert "mia has max_queues_per_user (1)" in refused.detail
         await world.broker.ensure_queue("b", "bob")
         for name in ("c", "d"):
-            assert (await world.broker.create_queue(name, PLAIN, "admin", bound=False))[0].owner == ""
+            assert (await world.broker.create_queue(name, PLAIN, ""))[0].owner == ""
 
 
 @in_virtual_time

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Principal, require
+from streambroker.core.access import Action, Principal, accountable, require
 from streambroker.core.errors import BrokerError, Unauthenticated
 from streambroker.core.message import Message
 from streambroker.protocol.json import JsonDecoder
@@ -57,7 +57,7 @@ class ConsumeDoor:
         self, call: Call, names: Sequence[str], limit: int, wait_ms: int, lease_ms: int | None
     ) -> list[bytes]:
         for name in names:
-            await self._broker.ensure_queue(name)
+            await self._broker.ensure_queue(name, accountable(call.user))
         consuming = self._broker.consume(names, call.user.username, limit, wait_ms, lease_ms)
         messages = await (self._parked(call, names, consuming) if wait_ms else consuming)
         return [shown(message, self._broker.queue(message.queue).config, delivered=True) for message in messages]

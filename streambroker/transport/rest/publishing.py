@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, require
+from streambroker.core.access import Action, accountable, require
 from streambroker.core.errors import Malformed, invalid
 from streambroker.core.message import Draft
 from streambroker.core.names import format_id
@@ -60,7 +60,7 @@ class PublishDoor:
         return await self._publish(call, given.queue, given, None)
 
     async def _publish(self, call: Call, name: str, given: DraftIn, content: bytes | None) -> Reply:
-        queue = await self._broker.ensure_queue(name)
+        queue = await self._broker.ensure_queue(name, accountable(call.user))
         now = self._broker.clock()
         number = self._broker.new_ids(1, now)[0]
         made = draft(given, number, queue.config, self._limits, now, _trace(call), raw=content)
@@ -79,7 +79,7 @@ class PublishDoor:
         """Publish up to 1,000 messages, all or none."""
         name = self._door_of(call)
         given = await call.json(_batch, _BATCH_BYTES)
-        queue = await self._broker.ensure_queue(name)
+        queue = await self._broker.ensure_queue(name, accountable(call.user))
         now, trace = self._broker.clock(), _trace(call)
         ids = self._broker.new_ids(len(given.messages), now)
         drafts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from streambroker.broker.broker import Broker, states_of
-from streambroker.core.access import Action, Decision, decide, require
+from streambroker.core.access import Action, Decision, accountable, decide, require
 from streambroker.core.errors import invalid
 from streambroker.core.message import Status
 from streambroker.core.names import is_queue_name
@@ -34,7 +34,7 @@ class QueueDoor:
         given = await call.json(_queue_in)
         require(call.user, Action.MANAGE, given.name)
         _may_dead_letter(call, given.dead_letter_queue)
-        queue, new = await self._broker.create_queue(given.name, given.config())
+        queue, new = await self._broker.create_queue(given.name, given.config(), accountable(call.user))
         return reply(await self._shown(queue), 201 if new else 200)
 
     async def list_queues(self, call: Call) -> Reply:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Principal, require
+from streambroker.core.access import Action, Principal, accountable, require
 from streambroker.core.errors import BrokerError
 from streambroker.core.message import Draft
 from streambroker.core.names import format_id
@@ -28,8 +28,9 @@ class Publishing:
 
     async def one(self, frame: frames.Publish) -> None:
         """Store what the frame holds, and answer once it is durable. Raises a `BrokerError` where it is refused."""
-        require(self._user(), Action.PUBLISH, frame.queue)
-        queue = await self._broker.ensure_queue(frame.queue)
+        user = self._user()
+        require(user, Action.PUBLISH, frame.queue)
+        queue = await self._broker.ensure_queue(frame.queue, accountable(user))
         now, limits = self._broker.clock(), self._limits
         ids = self._broker.new_ids(len(frame.messages), now)
         drafts = [
@@ -51,8 +52,9 @@ class Publishing:
             await self._answered(run[0])
             return
         try:
-            require(self._user(), Action.PUBLISH, queue)
-            config = (await self._broker.ensure_queue(queue)).config
+            user = self._user()
+            require(user, Action.PUBLISH, queue)
+            config = (await self._broker.ensure_queue(queue, accountable(user))).config
         except BrokerError as error:
             for frame in run:
                 self._answers.refuse(frame.id, error)

@@ -91,7 +91,8 @@ class Settling:
 
             # An ack without an id is not answered, so nobody waits for its commit.
             lazy = frame.id is None and isinstance(frame, frames.Ack)
-            self._broker.post_settle(items, told, relaxed, queue, lazy)
+            holder = taken[0][0].holder if taken else None
+            self._broker.post_settle(items, told, relaxed, queue, lazy, holder)
         elif frame.id is not None:
             self._answers.say(_results(frame, {}, unknown))
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Decision, Principal, decide, require
+from streambroker.core.access import Action, Decision, Principal, accountable, decide, require
 from streambroker.core.errors import Forbidden, NotFound, RateLimited
 from streambroker.core.message import Message
 from streambroker.core.names import format_id
@@ -51,7 +51,7 @@ class Subscribing:
         """Deliver from now on. Raises a `BrokerError` where it is refused."""
         user = self._user()
         require(user, Action.CONSUME, frame.queue)
-        await self._broker.ensure_queue(frame.queue)
+        await self._broker.ensure_queue(frame.queue, accountable(user))
         if len(self.session.subscriptions) >= MAX_SUBSCRIPTIONS:
             fault = f"a connection holds at most {MAX_SUBSCRIPTIONS:,} subscriptions; end some, or open another one"
             raise RateLimited(fault, retry_after_ms=_RETRY_AFTER_MS)

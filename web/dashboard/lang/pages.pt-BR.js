@@ -1,0 +1,2 @@
+/** The words of pages/*.js beyond overview and login. */
+export default {};
