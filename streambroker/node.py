@@ -18,14 +18,21 @@ from streambroker.core.access import Role
 from streambroker.core.errors import DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe.access import AccessLog
+from streambroker.observe.history import Recent
+from streambroker.observe.usage import Usage
 from streambroker.protocol.messages import Limits
 from streambroker.store.sql.login_failures import LoginFailures
 from streambroker.store.sql.sqlite import SqliteStore
+from streambroker.store.sql.totals import Totals
 from streambroker.transport import logs, rest
 from streambroker.transport.auth.keys import SigningKeys, configured_key, load_or_create_key
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
 from streambroker.transport.auth.tokens import AccessTokens
+from streambroker.transport.consumers import ConsumersDoor
+from streambroker.transport.dashboard import static
+from streambroker.transport.dashboard.door import DashboardDoor
+from streambroker.transport.dashboard.feed import Feed, Sources
 from streambroker.transport.front import Front, Hosts
 from streambroker.transport.http import Endpoint
 from streambroker.transport.limiting import Guard, Kind, RateLimits
@@ -35,7 +42,8 @@ from streambroker.transport.presence import Presence
 from streambroker.transport.proxies import TrustedProxies
 from streambroker.transport.resource import Counters, Gate, Nowhere, Resource
 from streambroker.transport.routes import routes
-from streambroker.transport.status import StatusDoor
+from streambroker.transport.status import Readiness, Status, StatusDoor
+from streambroker.transport.totals import TotalsKeeper
 from streambroker.transport.users import UserDoor
 from streambroker.transport.websocket import Sockets, WebSocketDoor
 
@@ -61,6 +69,7 @@ class Node:
         passwords: Passwords,
         guard: Guard,
         names: Sequence[str],
+        readiness: Readiness,
     ) -> None:
         self.broker = broker
         self.sockets = Sockets()
@@ -82,7 +91,15 @@ class Node:
         self._hosts = Hosts((settings.host, *names, *settings.allowed_hosts))
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._access = AccessLog(settings.access_log)
-        self._telling = asyncio.create_task(self._access.run())
+        self._readiness = readiness
+        self._counters = Counters(self._access.note)
+        self._totals = TotalsKeeper(Totals(store.work), self._counters)
+        usage, watching, waits = Usage(), store.watching, broker.waits
+        self._status = Status(self.sockets, self._counters, usage)
+        delivery, publish = Recent(waits.delivery), Recent(waits.confirm, to_ms=1_000)
+        sources = Sources(watching.depths, watching.oldest, usage.look, delivery.look, publish.look)
+        self.feed = Feed(broker, self._presence.consumers, self._status, sources)
+        self._tasks = [asyncio.create_task(self._access.run())]
         auth.on_changed(self._presence.changed)
 
     @classmethod
@@ -96,8 +113,14 @@ class Node:
         """
         clock = steady_clock()
         data_dir = Path(settings.data_dir)
+        readiness = Readiness()
+
+        def failed(error: StorageFailed) -> None:
+            readiness.storage_failed = True
+            on_failure(error)
+
         store = await SqliteStore.open(
-            data_dir, clock(), on_failure, settings.max_stored_bytes, settings.max_stored_bytes_per_user
+            data_dir, clock(), failed, settings.max_stored_bytes, settings.max_stored_bytes_per_user
         )
         try:
             key = load_or_create_key(data_dir, settings.jwt_secret)
@@ -125,9 +148,10 @@ class Node:
                 quotas=Quotas(settings.max_queues, settings.max_queues_per_user, settings.max_in_flight_per_user),
                 exempt=lambda user: (account := auth.users.find(user)) is not None and account.role is Role.ADMIN,
             )
-            node = cls(settings, store, broker, auth, passwords, guard, names)
+            node = cls(settings, store, broker, auth, passwords, guard, names, readiness)
             node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()
+            await node._count()
         except OSError as error:
             await store.close()
             raise DataDirUnusable(f"the data directory {data_dir} cannot be used: {error}") from error
@@ -136,16 +160,22 @@ class Node:
             raise
         return node
 
+    async def _count(self) -> None:
+        """Go on counting where the last run ended, and measure from now on."""
+        await self._totals.load()
+        self._tasks += [asyncio.create_task(self._totals.run()), asyncio.create_task(self.feed.run())]
+
     def application(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """The ASGI application with all doors."""
         settings, broker = self._settings, self.broker
-        limits, counters = Limits(settings.max_message_bytes), Counters(self._access.note)
+        limits, counters = Limits(settings.max_message_bytes), self._counters
         gate = Gate(self._auth.authenticate, self._rates)
         endpoints: list[Endpoint] = [
             *rest.endpoints(broker, limits, self._presence, counters),
             *LoginDoor(self._auth).endpoints(),
             *UserDoor(self._auth).endpoints(),
-            *StatusDoor(broker, self.sockets, counters).endpoints(),
+            *StatusDoor(broker, self._status, self._store.watching.depths, self._readiness).endpoints(),
+            *ConsumersDoor(broker, self._presence.consumers).endpoints(),
             *logs.LogsDoor(log_directory(settings)).endpoints(),
         ]
         endpoints.append(describe(endpoints))
@@ -165,7 +195,12 @@ class Node:
             settings.max_message_bytes + FRAME_OVERHEAD,
             wall_ms,
         )
-        router = Router(routes(resources, socket_door), default=Nowhere(gate, counters), redirect_slashes=False)
+        feed_door = DashboardDoor(
+            self.feed, self._auth.authenticate, self._presence, self._rates, gate.refused, wall_ms
+        )
+        page = static.StaticDoor(static.directory(), counters)
+        paths = [*routes(resources, socket_door), *feed_door.routes(), *page.routes()]
+        router = Router(paths, default=Nowhere(gate, counters), redirect_slashes=False)
         client_address = self._proxies.client_address if settings.trusted_proxies else None
         return Front(router, self._hosts, settings.allowed_origins, client_address)
 
@@ -180,11 +215,14 @@ class Node:
             await asyncio.wait([hurrying], timeout=_DRAIN_LOOK_S)
         hurrying.cancel()
         await self.sockets.close_all(4503, "the broker is stopping")
+        await self.feed.close_all(4503, "the broker is stopping")
 
     async def close(self) -> None:
         """Close what `open` opened."""
-        self._telling.cancel()
-        await asyncio.wait([self._telling])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._totals.save()
         await self._rates.close()
         await self._auth.close()
         self._passwords.close()

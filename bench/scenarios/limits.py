@@ -20,9 +20,9 @@ def limits(plan: Plan, progress: Progress) -> Outcome:
         name="limits",
         title="Rate limits on and off",
         method=prose(f"""
-            REST: wrk, one thread, {plan.rest_connections} connections, {plan.rest_seconds:.0f} s a round. WebSocket: publish,
-            consume and ack at once, one by one, {plan.flow_single_window} in flight, {plan.flow_messages:,} messages. The same
-            broker, with limits that nobody reaches and with all of them off.
+            REST: wrk, one thread, {plan.rest_connections} connections, {plan.rest_seconds:.0f} s a round. WebSocket:
+            publish, consume and ack at once, {plan.flow_single_window} in flight, {plan.flow_messages:,} messages. The
+            same broker, with limits that nobody reaches and with all of them off.
         """),
         goals=[
             Goal(text="REST publish with rate limits ÷ without", ours="rest.limited.rate",

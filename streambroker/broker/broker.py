@@ -16,6 +16,7 @@ from typing import Any
 
 from streambroker.broker.clock import Clock
 from streambroker.broker.dispatcher import Dispatcher, Reservation, Tokens
+from streambroker.broker.events import Observers
 from streambroker.broker.holder import Holder, LostReason
 from streambroker.broker.poll import Poll
 from streambroker.broker.quotas import NO_QUOTAS, InFlight, Leases, QueueCount, Quotas
@@ -83,6 +84,7 @@ class Broker:
         self._stopped = False
         self.auto_create_queues = auto_create_queues
         self.waits = Waits()
+        self.events = Observers(clock)
         self._store = store
         self._notifier = notifier
         self._ids = IdSequence(last_id)
@@ -214,8 +216,11 @@ class Broker:
         redriven = 0
         while limit is None or redriven < limit:
             chunk = CHUNK if limit is None else min(CHUNK, limit - redriven)
-            moved = len(await self._store.submit(Redrive(name, source, chunk, self.clock())))
+            ids = await self._store.submit(Redrive(name, source, chunk, self.clock()))
+            moved = len(ids)
             redriven += moved
+            if self.events.watched:
+                self.events.redriven(name, ids, source)
             if moved:
                 self._tick.due(self.clock())
                 self._notifier.notify(name)
@@ -309,6 +314,8 @@ class Broker:
         dispatcher.meter.published += fresh
         dispatcher.meter.deduplicated += len(command.drafts) - fresh
         dispatcher.meter.dropped += answer.dropped
+        if self.events.watched:
+            self.events.published(command, answer)
         if reservations:
             self._note_leases(dispatcher, command.claims, answer.claimed)
             dispatcher.served(reservations, answer.claimed)
@@ -462,6 +469,8 @@ class Broker:
             self.waits.delivery.add_all(waited)
             dispatcher.meter.delivered += len(messages)
             dispatcher.meter.redelivered += len(messages) - len(waited)
+            if self.events.watched:
+                self.events.delivered(claim.queue, messages)
             if messages and claim.terms.until is not None:
                 self._tick.due(claim.terms.until)
 
@@ -518,6 +527,8 @@ class Broker:
 
         if holder is None and self._in_flight.most:
             queue = None  # whose leases end has to come with the answer
+        if queue is not None and queue in self.events.watched:
+            queue = None  # and so has which delivery it was
         self._store.post(Settle(items, self.clock(), relaxed, queue), done, lazy)
 
     def chance(self) -> float:
@@ -529,6 +540,8 @@ class Broker:
             for queue in list(self._dispatchers):  # unknown what became ready
                 self._notifier.notify(queue)
             return
+        if self.events.watched:
+            self.events.settled(answer)
         woken: set[str] = set()
         for item, settled in zip(items, answer, strict=True):
             fate = settled.fate
@@ -603,6 +616,8 @@ class Broker:
     async def _do_overdue(self, now: int) -> int | None:
         """Do what is due; answers when to come back."""
         lapsed: Lapsed = await self._store.submit(Overdue(now, CHUNK))
+        if self.events.watched:
+            self.events.lapsed(lapsed.items)
         woken: set[str] = set()
         for item in lapsed.items:
             self._count_lease(item)

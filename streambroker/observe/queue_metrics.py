@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from streambroker.core.message import State
 from streambroker.observe.labels import OTHER, Counts, Labels, Meter
 
-MAX_OTHERS_ASKED = 1_000
+MAX_OTHERS_ASKED = 300
 """Of how many queues without a label the age is looked up: those with the most messages ready."""
 
 

@@ -19,6 +19,7 @@ IN_PATH: Mapping[str, str] = {
     "username": "worker-1",
     "key_id": "0199d3a4e7c01f2e3d4c5b6a",
     "filename": "streambroker.log",
+    "consumer_id": "5b6a1f2e000000002a",
 }
 """By the parameter's name."""
 

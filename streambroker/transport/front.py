@@ -131,6 +131,8 @@ class Front:
             await send({"type": "http.response.body", "body": b""})
             return
 
+        scope.pop("streambroker.answer", None)  # what is added here has to pass
+
         async def send_to_it(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *allowed, _EXPOSED]

@@ -83,7 +83,7 @@ class LogsDoor:
         """What this door serves; `ANY_FILE` leads to the second of them as well."""
         return [
             Endpoint("GET", "/logs", self.files, "Log files", answers={200: LogFiles}, query=schemas.ListQuery),
-            Endpoint("GET", "/logs/{filename}", self.file, "A log file", answers={200: None}, query=TailQuery),
+            Endpoint("GET", "/logs/{filename}", self.file, "A log file", answers={200: str}, query=TailQuery),
         ]
 
     def _list(self) -> list[LogFile]:

@@ -43,6 +43,7 @@ _PATH_PATTERNS = {
     "message_id": "^[0-7][0-9a-f]{15}$",
     "username": USERNAME,
     "key_id": "^[0-9a-f]{24}$",
+    "consumer_id": "^[0-9a-f]{18}$",
 }
 # Python needs it after "$", which lets a trailing newline through there; in JSON Schema's expressions "$" is the end.
 _PYTHON_ONLY = r"(?!\n)"

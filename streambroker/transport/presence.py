@@ -7,6 +7,7 @@ from typing import Protocol
 
 from streambroker.core.access import Principal, Role
 from streambroker.core.errors import RateLimited
+from streambroker.transport.roster import Roster
 
 _RETRY_AFTER_MS = 5_000
 
@@ -32,11 +33,13 @@ class Presence:
     """Owned by the event loop. `still` tells who a principal is now, None when it is nobody any more.
 
     `most` bounds what one member holds open (0: nothing does); what an admin does, only the broker's total bounds.
+    `consumers` are those of the guests who take messages; they enter and leave there by themselves.
     """
 
     def __init__(self, still: Callable[[Principal], Principal | None], most: int = 0) -> None:
         self._still = still
         self._most = most
+        self.consumers = Roster()
         self._guests: dict[str, set[Guest]] = {}
 
     def enter(self, guest: Guest) -> None:

@@ -13,6 +13,9 @@ _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 # Nothing that the broker answers is to be kept by a cache, or taken for a page by a browser.
 _ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_ALWAYS_LINES = b"".join(b"%b: %b\r\n" % field for field in _ALWAYS)
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Reply(NamedTuple):
@@ -20,7 +23,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes = b""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = ()
 
 
 def reply(value: Any, status: int = 200) -> Reply:
@@ -41,15 +44,20 @@ def problem_reply(error: BrokerError, request_id: bytes) -> Reply:
     return Reply(error.status, encode(document), tuple(headers))
 
 
-async def respond(scope: Scope, send: Send, answer: Reply, more: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+async def respond(scope: Scope, send: Send, answer: Reply, more: Headers = ()) -> None:
     """Send an answer over HTTP, with `more` headers."""
-    headers = [(b"x-request-id", scope["streambroker.request_id"]), *_ALWAYS, *more, *answer.headers]
-    if answer.status != 204:
-        if not (answer.headers and answer.headers[0][0] == b"content-type"):
-            headers.append(_JSON)
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    status, content, own = answer
+    fields = [(b"x-request-id", scope["streambroker.request_id"]), *more, *own]
+    if status != 204:
+        if not (own and own[0][0] == b"content-type"):
+            fields.append(_JSON)
+        fields.append((b"content-length", b"%d" % len(content)))
+    body = b"" if scope["method"] == "HEAD" else content
+    whole = scope.get("streambroker.answer")
+    if whole is not None:
+        await whole(status, b"%b%b\r\n" % (_ALWAYS_LINES, b"\r\n".join([b"%b: %b" % field for field in fields])), body)
+        return
+    await send({"type": "http.response.start", "status": status, "headers": [*_ALWAYS, *fields]})
     await send({"type": "http.response.body", "body": body})
 
 

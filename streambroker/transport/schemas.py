@@ -316,8 +316,8 @@ class Connections(msgspec.Struct):
     sse: int
 
 
-class Stats(msgspec.Struct):
-    """What the broker does."""
+class Figures(msgspec.Struct):
+    """What the broker does, all queues together."""
 
     pending: int
     processing: int
@@ -330,4 +330,9 @@ class Stats(msgspec.Struct):
     requests_by_route: dict[str, int]
     requests_by_status: dict[str, int]
     connections: Connections
+
+
+class Stats(Figures):
+    """The same, and each queue."""
+
     queues: dict[str, QueueStats]

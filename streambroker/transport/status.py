@@ -1,67 +1,115 @@
-"""How the broker is: for probes, for people, for the dashboard to come."""
+"""How the broker is: for probes, for people, for the dashboard."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
-import psutil
+import msgspec
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Decision, decide
-from streambroker.core.errors import Draining
+from streambroker.core.access import Action, Decision, Principal, decide, may_view_all
+from streambroker.core.errors import Draining, Overloaded
+from streambroker.core.message import State
 from streambroker.transport import schemas
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.resource import Counters
 from streambroker.transport.websocket import Sockets
 
+Depth = Sequence[int]
+"""How many messages of a queue stand where; indexed by `State`."""
+Depths = Callable[[], Mapping[str, Depth]]
+_NOTHING = (0,) * len(State)
+_LOOK_AGAIN_MS = 5_000
+
+
+class Usage(Protocol):
+    """What the process takes; see `observe.usage.Usage`, which somebody else keeps up to date."""
+
+    @property
+    def cpu_percent(self) -> float: ...
+    @property
+    def memory_mb(self) -> float: ...
+
+
+class Readiness:
+    """Whether requests should come here. A full disk is no reason against it: consumers go on."""
+
+    def __init__(self) -> None:
+        self.storage_failed = False
+
+    def check(self, draining: bool) -> None:
+        """Return when it should; raises `Draining` or `Overloaded`, with the reason."""
+        if self.storage_failed:
+            fault = "the storage is failing: what is on the disk is no longer known, and the broker ends"
+            raise Overloaded(fault, retry_after_ms=_LOOK_AGAIN_MS)
+        if draining:
+            raise Draining("the broker is draining: it is about to stop", retry_after_ms=_LOOK_AGAIN_MS)
+
+
+class Status:
+    """What `/stats` and the dashboard tell of the broker as a whole."""
+
+    def __init__(self, sockets: Sockets, counters: Counters, usage: Usage) -> None:
+        self.counters = counters
+        self.usage = usage
+        self._sockets = sockets
+        self._started = time.monotonic()
+
+    def figures(self, depth: Depth) -> schemas.Figures:
+        """With the messages of these queues together."""
+        counters, usage = self.counters, self.usage
+        return schemas.Figures(
+            depth[State.READY] + depth[State.DELAYED],
+            depth[State.LEASED],
+            depth[State.FAILED],
+            depth[State.PROCESSED],
+            counters.total,
+            usage.cpu_percent,
+            usage.memory_mb,
+            round(time.monotonic() - self._started, 3),
+            counters.by_route,
+            counters.by_status,
+            schemas.Connections(len(self._sockets.open), counters.long_polls, 0),
+        )
+
+    def stats(self, depths: Mapping[str, Depth]) -> schemas.Stats:
+        """With each of these queues."""
+        figures = self.figures(together(depths.values()))
+        queues = {
+            name: schemas.QueueStats(ready + delayed, leased, processed, failed)
+            for name, (ready, delayed, leased, processed, failed) in depths.items()
+        }
+        return schemas.Stats(**msgspec.structs.asdict(figures), queues=queues)
+
+
+def together(depths: Iterable[Depth]) -> Depth:
+    """The depth of several queues as if they were one."""
+    return [sum(column) for column in zip(*depths, strict=True)] or _NOTHING
+
 
 class StatusDoor:
-    """Handlers over the broker and the counters."""
+    """Handlers over the status and the counts that the store keeps in memory."""
 
-    def __init__(self, broker: Broker, sockets: Sockets, counters: Counters) -> None:
+    def __init__(self, broker: Broker, status: Status, depths: Depths, readiness: Readiness) -> None:
         self._broker = broker
-        self._sockets = sockets
-        self._counters = counters
-        self._process = psutil.Process()
-        self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
-        self._started = time.monotonic()
+        self._status = status
+        self._depths = depths
+        self._readiness = readiness
 
     async def healthz(self, call: Call) -> Reply:
         """Alive."""
         return reply(schemas.Health("alive"))
 
     async def readyz(self, call: Call) -> Reply:
-        """Ready to take requests; 503 while starting or draining."""
-        if self._broker.draining:
-            raise Draining("the broker is stopping", retry_after_ms=5_000)
+        """Ready to take requests, or 503 with the reason why not."""
+        self._readiness.check(self._broker.draining)
         return reply(schemas.Health("ready"))
 
     async def stats(self, call: Call) -> Reply:
         """What the broker does, as far as one may see its queues."""
-        queues: dict[str, schemas.QueueStats] = {}
-        for queue in self._broker.queues():
-            if decide(call.user, Action.VIEW, queue.name) is Decision.ALLOW:
-                depth = await self._broker.depth(queue.name)
-                queues[queue.name] = schemas.QueueStats(
-                    depth.ready + depth.delayed, depth.leased, depth.processed, depth.failed
-                )
-        counters = self._counters
-        return reply(
-            schemas.Stats(
-                sum(q.pending for q in queues.values()),
-                sum(q.processing for q in queues.values()),
-                sum(q.failed for q in queues.values()),
-                sum(q.processed for q in queues.values()),
-                counters.total,
-                self._process.cpu_percent(),
-                round(self._process.memory_info().rss / 1024 / 1024, 1),
-                round(time.monotonic() - self._started, 3),
-                counters.by_route,
-                counters.by_status,
-                schemas.Connections(len(self._sockets.open), counters.long_polls, 0),
-                queues,
-            )
-        )
+        return reply(self._status.stats(_viewable(call.user, self._depths())))
 
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
@@ -77,8 +125,14 @@ class StatusDoor:
                 "Whether it is ready",
                 answers=health,
                 public=True,
-                codes=("draining",),
+                codes=("draining", "overloaded"),
                 limit=None,
             ),
             Endpoint("GET", "/stats", self.stats, "What the broker does", answers={200: schemas.Stats}),
         ]
+
+
+def _viewable(user: Principal, depths: Mapping[str, Depth]) -> Mapping[str, Depth]:
+    if may_view_all(user):
+        return depths
+    return {name: depth for name, depth in depths.items() if decide(user, Action.VIEW, name) is Decision.ALLOW}

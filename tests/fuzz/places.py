@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import requests
+import httpx
 
 from streambroker.transport.examples import IN_PATH
+from tests.harness import PASSWORD
 
 QUEUE = IN_PATH["queue"]
 USERNAME = IN_PATH["username"]
 
 
 class Places:
-    """Makes a queue, a message, a user or an API key, as the admin whose token it has.
+    """Makes a queue, a message, a user or an API key, as the admin that `client` is logged in as."""
 
-    `session` is the connection that it uses.
-    """
-
-    def __init__(self, url: str, token: str, session: requests.Session) -> None:
-        self._url = url
-        self._token = token
-        self._session = session
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
         self._key = ""
         self._makers: dict[str, Callable[[], str]] = {
             "queue": self._queue,
@@ -39,13 +35,11 @@ class Places:
 
     def a_session(self) -> str:
         """The access token of a new session."""
-        password = "correct-horse-battery-staple"
-        return str(self._post("/login", {"username": "admin", "password": password}).json()["access_token"])
+        return str(self._post("/login", {"username": "admin", "password": PASSWORD}).json()["access_token"])
 
     def me(self) -> int:
-        """The status with which the broker says who the token stands for."""
-        headers = {"Authorization": f"Bearer {self._token}"}
-        return self._session.get(f"{self._url}/users/me", headers=headers, timeout=20).status_code
+        """The status with which the broker says who the client is."""
+        return self._client.get("/users/me").status_code
 
     def _queue(self) -> str:
         self._post("/queues", {"name": QUEUE})  # there already, or with another configuration: as good
@@ -62,7 +56,7 @@ class Places:
         return str(published.json()["message_id"])
 
     def _user(self) -> str:
-        self._post("/users", {"username": USERNAME, "password": "correct-horse-battery-staple"})
+        self._post("/users", {"username": USERNAME, "password": PASSWORD})
         return USERNAME
 
     def _api_key(self) -> str:
@@ -71,6 +65,5 @@ class Places:
             self._key = made.json()["id"]
         return self._key
 
-    def _post(self, path: str, body: dict[str, Any] | None = None) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        return self._session.post(self._url + path, json=body, headers=headers, timeout=20)
+    def _post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        return self._client.post(path, json=body)

@@ -61,6 +61,9 @@ NEEDS: dict[str, str | None] = {
     "POST /messages/nack": None,
     "POST /messages/extend": None,
 }
+# Figures of all queues: `view` on `*`, which no grant of the matrix is.
+EVERYTHING = "everything"
+NEEDS |= {"GET /metrics": EVERYTHING}
 # What only a session may do, whatever its rights: a key cannot log itself out or make another one.
 SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
@@ -96,7 +99,7 @@ class Who:
             return 401
         if self.admin or need is None:
             return None
-        if need == "admin":
+        if need in ("admin", EVERYTHING):
             return 403
         if self.actions is None:
             return 404

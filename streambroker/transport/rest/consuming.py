@@ -17,6 +17,7 @@ from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
 from streambroker.transport.limiting import Kind
 from streambroker.transport.presence import Presence
 from streambroker.transport.resource import Counters
+from streambroker.transport.roster import Seat, Standing
 
 _consume = JsonDecoder[schemas.ConsumeIn](schemas.ConsumeIn)
 _consume_many = JsonDecoder[schemas.ConsumeManyIn](schemas.ConsumeManyIn)
@@ -59,15 +60,16 @@ class ConsumeDoor:
         for name in names:
             await self._broker.ensure_queue(name, accountable(call.user))
         consuming = self._broker.consume(names, call.user.username, limit, wait_ms, lease_ms)
-        messages = await (self._parked(call, names, consuming) if wait_ms else consuming)
+        messages = await (self._parked(call, names, limit, consuming) if wait_ms else consuming)
         return [shown(message, self._broker.queue(message.queue).config, delivered=True) for message in messages]
 
     async def _parked(
-        self, call: Call, names: Sequence[str], consuming: Coroutine[Any, Any, list[Message]]
+        self, call: Call, names: Sequence[str], limit: int, consuming: Coroutine[Any, Any, list[Message]]
     ) -> list[Message]:
         """Await, but let go when the client hangs up or loses the right to it: it takes no message along.
 
-        Raises `ClientLeft`, `Unauthenticated`, `RateLimited` and as `core.access.require`.
+        Nothing comes where somebody disconnects it. Raises `ClientLeft`, `Unauthenticated`, `RateLimited` and as
+        `core.access.require`.
         """
         parked = _Parked(call.user, names)
         try:
@@ -75,25 +77,50 @@ class ConsumeDoor:
         except BrokerError:
             consuming.close()
             raise
+        seats = self._seated(call, parked, names, limit)
         waiting = asyncio.ensure_future(consuming)
         gone = asyncio.ensure_future(call.gone())
         self._counters.long_polls += 1
         try:
-            await asyncio.wait((waiting, gone, parked.refused), return_when=asyncio.FIRST_COMPLETED)
-            if not gone.done() and not parked.refused.done():
+            await asyncio.wait((waiting, gone, parked.ended), return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done() and not parked.ended.done():
                 return waiting.result()
             self._release(waiting)
-            if parked.refused.done():
-                raise parked.refused.result()
-            raise ClientLeft
+            if gone.done():
+                raise ClientLeft
+            if (refusal := parked.ended.result()) is not None:
+                raise refusal
+            return []
         except asyncio.CancelledError:
             self._release(waiting)
             raise
         finally:
             self._presence.leave(parked)
+            for seat in seats:
+                self._presence.consumers.leave(seat)
             self._counters.long_polls -= 1
             waiting.cancel()
             gone.cancel()
+
+    def _seated(self, call: Call, parked: _Parked, names: Sequence[str], limit: int) -> list[Seat]:
+        """Its seats among the consumers, one for each queue."""
+        seats = [
+            Seat(
+                "long_poll",
+                call.user.username,
+                name,
+                None,
+                call.scope.get("streambroker.address", ""),
+                self._broker.clock(),
+                "fixed",
+                lambda: Standing(limit, 0, False),
+                parked.dismissed,
+            )
+            for name in names
+        ]
+        for seat in seats:
+            self._presence.consumers.enter(seat)
+        return seats
 
     def _release(self, waiting: asyncio.Future[list[Message]]) -> None:
         if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
@@ -119,16 +146,19 @@ class ConsumeDoor:
 
 
 class _Parked:
-    """A poll that is held open, as `presence.Guest`; `refused` is set with the reason why it may not go on."""
+    """A poll that is held open, as `presence.Guest`.
+
+    `ended` is set where it does not go on: with the reason why it may not, None where somebody disconnected it.
+    """
 
     def __init__(self, principal: Principal, queues: Sequence[str]) -> None:
         self.principal = principal
-        self.refused: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[BrokerError | None] = asyncio.get_running_loop().create_future()
         self._queues = queues
 
     def turned_out(self) -> None:
         """See `presence.Guest`."""
-        self._refuse(Unauthenticated("the session has ended; log in again"))
+        self._end(Unauthenticated("the session has ended; log in again"))
 
     def recognized(self, principal: Principal) -> None:
         """See `presence.Guest`."""
@@ -137,11 +167,15 @@ class _Parked:
             for queue in self._queues:
                 require(principal, Action.CONSUME, queue)
         except BrokerError as error:
-            self._refuse(error)
+            self._end(error)
 
-    def _refuse(self, error: BrokerError) -> None:
-        if not self.refused.done():
-            self.refused.set_result(error)
+    def dismissed(self) -> None:
+        """Somebody who manages the queue ends it."""
+        self._end(None)
+
+    def _end(self, reason: BrokerError | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
 
 
 def _messages(messages: list[bytes]) -> Reply:

@@ -28,6 +28,7 @@ from streambroker.transport.server.refusals import (
     whole_reply,
 )
 from streambroker.transport.server.watch import NEVER
+from streambroker.transport.server.whole import EXTENSION, Whole
 from streambroker.transport.tls import end
 
 log = logging.getLogger(__name__)
@@ -91,12 +92,14 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, config: ServerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._watch = config.watch
+        self._always = b"".join(b"%b: %b\r\n" % field for field in config.encoded_headers)
         self._stage = _NONE
         self._since = 0.0  # when the wait for the rest of this stage began; 0: it has not
         self._got = 0  # bytes since then
         self._content = 0  # bytes of the body
         self._serving: RequestResponseCycle | None = None
         self._fault: BrokerError | None = None
+        self._surplus = False  # one too many, that stays for its answer only
         self._upgrading = False
         self._apart = False  # what comes is not simply parsed
         self._deaf = False  # what comes is not taken any more
@@ -112,17 +115,19 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self._since = self.loop.time()
-        surplus = len(self.connections) - self._watch.most
-        if surplus > 0:
-            self._fault = too_many(self._watch.most)
-            self._apart = True
-            if surplus > REFUSED_AT_ONCE:
+        watch = self._watch
+        if len(self.connections) - watch.surplus > watch.most:
+            watch.surplus += 1
+            self._surplus = self._apart = True
+            self._fault = too_many(watch.most)
+            if watch.surplus > REFUSED_AT_ONCE:
                 self._refuse(self._fault)
                 return
-        self._watch.add(self)
+        watch.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.discard(self)
+        self._watch.surplus -= self._surplus
         self._unset_keepalive_if_required()
         self._unfed.clear()
         self.pipeline.clear()
@@ -219,6 +224,8 @@ class HttpProtocol(HttpToolsProtocol):
             # The answer to a HEAD has no body that would let the head go.
             if self.scope["method"] != "HEAD":
                 cycle.transport = OneWrite(self.transport)
+            scope: dict[str, Any] = cycle.scope
+            scope[EXTENSION] = Whole(cycle, self.transport, self._always)
 
     # What is below is called for each request, and does what uvicorn's own does with fewer calls.
 

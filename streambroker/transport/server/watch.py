@@ -25,12 +25,13 @@ class Watch:
     """Owns the connections that wait for their clients, and the one timer that looks after them.
 
     A connection that is not waiting any more may stay until the next look, so that the request that came in time costs
-    nothing here. `most` is how many connections there may be.
+    nothing here. `most` is how many connections there may be, `surplus` how many there are beside them, to be refused.
     """
 
     def __init__(self, deadlines: Deadlines, most: int) -> None:
         self.deadlines = deadlines
         self.most = most
+        self.surplus = 0
         # As often as the shortest deadline, so that the one of a newcomer cannot pass before the next look.
         self._every = min(_LOOK_S, deadlines.head, deadlines.body, deadlines.rest, deadlines.unread, deadlines.refused)
         self._watched: set[Watched] = set()

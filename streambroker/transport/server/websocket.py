@@ -112,7 +112,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         while self._unfed:
             data = bytes(self._unfed[:PORTION])
             del self._unfed[:PORTION]
-            if self._feed(data):
+            if self._feed(data) and not self.close_sent:
                 self._taken += self.queue.qsize()
                 break
         if self._unfed:
@@ -137,6 +137,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             else:
                 self._resume_reading()
         return message
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent and self._unfed:
+            self._feed_unfed()  # nobody asks for what it holds any more, but the peer's answer to the close is behind it
 
     async def _next_portion(self) -> None:
         if self._taken >= _IN_ONE_TURN:

@@ -54,7 +54,7 @@ MAX_REFUSED = 10_000
 _DAY_S = 86_400
 _CLEAN = frozenset({1000, 1001, 1005})
 _NO_LONGER_WELCOME = frozenset({4401, 4450})
-_NOT_THE_CLIENTS_FAULT = frozenset({4450, 4503})
+_NOT_THE_CLIENTS_FAULT = frozenset({4403, 4450, 4503})
 
 
 class Door(Protocol):
@@ -97,7 +97,16 @@ class Connection:
         )
         self.answers = Answers(self.id, self._outbox)
         self._publishing = Publishing(self._broker, self.answers, door.limits, self._user)
-        self._subscribing = Subscribing(self._broker, self._outbox, self.answers, self._user, self.close, queue)
+        self._subscribing = Subscribing(
+            self._broker,
+            self._outbox,
+            self.answers,
+            self._user,
+            self.close,
+            queue,
+            door.presence.consumers,
+            scope.get("streambroker.address", ""),
+        )
         self._settling = Settling(self._broker, self.answers, self._subscribing)
         self._refused = 0
         self._timers: list[asyncio.TimerHandle] = []

@@ -13,6 +13,7 @@ from streambroker.core.names import format_id
 from streambroker.protocol import frames
 from streambroker.protocol.messages import shown
 from streambroker.protocol.session import Session, Subscription
+from streambroker.transport.roster import LeaseMode, Roster, Seat, Standing
 from streambroker.transport.websocket.answers import Answers
 from streambroker.transport.websocket.incoming import Close
 from streambroker.transport.websocket.outbox import Outbox
@@ -25,7 +26,7 @@ class Subscribing:
     """Owns the connection's session; the `Owner` of its subscriptions.
 
     `queue` is what the path subscribes to by itself, if it does: the connection ends with that subscription, by
-    `close(code, reason)`. `user` tells who consumes.
+    `close(code, reason)`. `user` tells who consumes, `address` from where; each subscription has a seat in `roster`.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Subscribing:
         user: Callable[[], Principal],
         close: Callable[[int, str], None],
         queue: str | None,
+        roster: Roster,
+        address: str,
     ) -> None:
         self._broker = broker
         self._outbox = outbox
@@ -43,6 +46,9 @@ class Subscribing:
         self._user = user
         self._close = close
         self._queue = queue
+        self._roster = roster
+        self._address = address
+        self._seats: dict[Subscription, Seat] = {}
         self.session = Session()
 
     # -- what the client asks ------------------------------------------------------------------------------------------
@@ -58,6 +64,7 @@ class Subscribing:
         name, by_session = frame.sub or frame.queue, frame.lease_mode == "session"
         subscription = Subscription(self, name, frame.queue, frame.credit, frame.lease_ms, by_session, user.username)
         self.session.add(subscription)
+        self._seat(subscription, frame.lease_mode)
         if frame.id is not None or self._queue is None:  # the one that the path makes was not asked for by a frame
             self._answers.say(frames.ok(frame.id))
         self._broker.subscribe(subscription)
@@ -94,6 +101,7 @@ class Subscribing:
     def give_back(self, clean: bool) -> None:
         """The connection has ended; not `clean`: each message that it held counts a failure."""
         for subscription in self.session.close():
+            self._unseat(subscription)
             self._broker.unsubscribe(subscription, clean, self._outbox.withdraw(subscription))
 
     def recheck(self, principal: Principal) -> None:
@@ -111,12 +119,33 @@ class Subscribing:
     def _end(self, name: str) -> asyncio.Future[None] | None:
         """End a subscription cleanly. Raises `NotFound`."""
         subscription = self.session.remove(name)
+        self._unseat(subscription)
         return self._broker.unsubscribe(subscription, True, self._outbox.withdraw(subscription))
+
+    # -- among the consumers -------------------------------------------------------------------------------------------
+
+    def _seat(self, subscription: Subscription, lease_mode: LeaseMode) -> None:
+        seat = self._seats[subscription] = Seat(
+            "websocket",
+            subscription.holder,
+            subscription.queue,
+            subscription.name,
+            self._address,
+            self._broker.clock(),
+            lease_mode,
+            lambda: Standing(subscription.credit, len(subscription.held), subscription.paused),
+            lambda: self._close(4403, "disconnected by an administrator"),
+        )
+        self._roster.enter(seat)
+
+    def _unseat(self, subscription: Subscription) -> None:
+        self._roster.leave(self._seats.pop(subscription))
 
     # -- what the subscriptions tell: `protocol.session.Owner` ---------------------------------------------------------
 
     def deliverable(self, subscription: Subscription, messages: list[Message]) -> None:
         """See `Owner`."""
+        self._seats[subscription].delivered += len(messages)
         self._broker.hold(subscription, messages)
         self._outbox.deliver(subscription, messages)
 
@@ -127,6 +156,7 @@ class Subscribing:
     def queue_dropped(self, subscription: Subscription) -> None:
         """See `Owner`."""
         self.session.remove(subscription.name)
+        self._unseat(subscription)
         gone = NotFound(f"queue {subscription.queue} was deleted; the sub {subscription.name!r} has ended")
         self._answers.refuse(None, gone)
         if self._queue == subscription.queue:

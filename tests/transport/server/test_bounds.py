@@ -22,11 +22,9 @@ IN_BETWEEN = 8_000_000
 async def sent(client: Client, data: bytes) -> int:
     """Send until all is sent or the server hangs up; how much it was at most that the server took."""
     for at in range(0, len(data), 65_536):
-        client.send(data[at : at + 65_536])
         try:
-            async with asyncio.timeout(10):
-                await client.writer.drain()
-        except OSError:
+            await client.send_all(data[at : at + 65_536])
+        except (OSError, RuntimeError):  # the latter is uvloop's, for a transport that is closed
             return at
     return len(data)
 
@@ -233,6 +231,23 @@ async def test_a_connection_too_many_is_answered_503_and_there_is_room_again_whe
         client = await world.client()
         await client.opened()
         assert world.app.seen == ["/ws", "/", "/", "/ws"]
+
+
+async def test_connections_that_are_refused_take_nobodys_place() -> None:
+    async with serving(most_connections=1, deadlines=PATIENT) as world:
+        first = await world.client()
+        await world.until(lambda: len(world.protocols) == 1)
+        waiting = [await world.client() for _ in range(5)]
+        await world.until(lambda: len(world.protocols) == 6)
+        first.writer.transport.abort()
+        await world.until(lambda: len(world.protocols) == 5)
+        client = await world.client()
+        client.send(request("/x"))
+        assert (await client.answer()).status == 200
+        for surplus in waiting:
+            surplus.send(request("/y"))
+            assert (await surplus.answer()).status == 503
+        await world.until(lambda: world.watch.surplus == 0)
 
 
 async def test_a_silent_connection_too_many_is_answered_before_long() -> None:

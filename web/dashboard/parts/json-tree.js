@@ -19,7 +19,7 @@ const OPEN_MEMBERS = 50;
 export function jsonTree(text) {
   const start = skipSpace(text, 0);
   const root = branch({ key: null, start, end: text.trimEnd().length }, text, 0);
-  return el("ul", { class: "json-tree code", testid: "content-tree" }, root);
+  return el("ul", { class: "json-tree mono", testid: "content-tree" }, root);
 }
 
 /**

@@ -1,0 +1,1 @@
+"""The dashboard: its page, and the feed that it lives from."""

@@ -1,0 +1,47 @@
+"""A whole answer at once: one call and one system call for head and body.
+
+ASGI sends the head as a list of fields and the body after it, and uvicorn checks each field for what must not stand in
+it. That costs a small answer more than its making; so the broker's own, whose fields are made by it, go past that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+EXTENSION = "streambroker.answer"
+"""The key of the scope under which a `Whole` waits for the answer."""
+_CLOSE = b"connection: close\r\n"
+
+
+class Whole:
+    """Answers one request. `always` is what goes with every answer: whole lines of the head."""
+
+    __slots__ = ("_always", "_cycle", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport, always: bytes) -> None:
+        self._cycle = cycle
+        self._transport = transport
+        self._always = always
+
+    async def __call__(self, status: int, head: bytes, body: bytes) -> None:
+        """Send an answer. `head` is the lines of its fields, `content-length` among them unless there is none.
+
+        The caller vouches for them: no value may hold a line break that a client chose.
+        """
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        close = b"" if cycle.keep_alive else _CLOSE
+        # Two writes, for `OneWrite` waits for the body and makes one of them.
+        self._transport.write(b"".join((STATUS_LINE[status], self._always, head, close, b"\r\n")))
+        self._transport.write(body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self._transport.close()
+        cycle.on_response()
