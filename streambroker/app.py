@@ -96,7 +96,8 @@ async def serve(settings: Settings, say: Callable[[str], None], logs: Logs) -> N
         node = await _opened(settings, storage_failed, failed, () if tls is None else tls.certificate.names)
         logs.keep(log_directory(settings))  # not before the data directory is known to be ours
         try:
-            lobby.application = node.application()
+            lobby.application = node.application(lambda: len(front.server_state.connections))
+            node.listen_for_metrics()
             await asyncio.wait(
                 [asyncio.ensure_future(front.listening.wait()), serving], return_when=asyncio.FIRST_COMPLETED
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from starlette.routing import Router
@@ -19,6 +20,10 @@ from streambroker.core.errors import DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe.access import AccessLog
 from streambroker.observe.history import Recent
+from streambroker.observe.lag import LoopLag
+from streambroker.observe.metrics import CONTENT_TYPE, Metrics
+from streambroker.observe.node_metrics import NodeCollector, NodeSources
+from streambroker.observe.queue_metrics import QueueCollector, QueueSources
 from streambroker.observe.usage import Usage
 from streambroker.protocol.messages import Limits
 from streambroker.store.sql.login_failures import LoginFailures
@@ -37,6 +42,7 @@ from streambroker.transport.front import Front, Hosts
 from streambroker.transport.http import Endpoint
 from streambroker.transport.limiting import Guard, Kind, RateLimits
 from streambroker.transport.login import LoginDoor
+from streambroker.transport.metrics import MetricsDoor, MetricsPort
 from streambroker.transport.openapi import describe
 from streambroker.transport.presence import Presence
 from streambroker.transport.proxies import TrustedProxies
@@ -99,7 +105,9 @@ class Node:
         delivery, publish = Recent(waits.delivery), Recent(waits.confirm, to_ms=1_000)
         sources = Sources(watching.depths, watching.oldest, usage.look, delivery.look, publish.look)
         self.feed = Feed(broker, self._presence.consumers, self._status, sources)
-        self._tasks = [asyncio.create_task(self._access.run())]
+        self._lag = LoopLag()
+        self._tasks = [asyncio.create_task(run) for run in (self._access.run(), self._lag.run())]
+        self._metrics_port: MetricsPort | None = None
         auth.on_changed(self._presence.changed)
 
     @classmethod
@@ -165,17 +173,21 @@ class Node:
         await self._totals.load()
         self._tasks += [asyncio.create_task(self._totals.run()), asyncio.create_task(self.feed.run())]
 
-    def application(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """The ASGI application with all doors."""
+    def application(
+        self, connections: Callable[[], int] = lambda: 0
+    ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """The ASGI application with all doors. `connections` tells how many are open, WebSockets among them."""
         settings, broker = self._settings, self.broker
         limits, counters = Limits(settings.max_message_bytes), self._counters
         gate = Gate(self._auth.authenticate, self._rates)
+        self._metrics = MetricsDoor(self._collected(gate, connections).text, CONTENT_TYPE)
         endpoints: list[Endpoint] = [
             *rest.endpoints(broker, limits, self._presence, counters),
             *LoginDoor(self._auth).endpoints(),
             *UserDoor(self._auth).endpoints(),
             *StatusDoor(broker, self._status, self._store.watching.depths, self._readiness).endpoints(),
             *ConsumersDoor(broker, self._presence.consumers).endpoints(),
+            *self._metrics.endpoints(),
             *logs.LogsDoor(log_directory(settings)).endpoints(),
         ]
         endpoints.append(describe(endpoints))
@@ -194,6 +206,7 @@ class Node:
             settings.heartbeat_ms,
             settings.max_message_bytes + FRAME_OVERHEAD,
             wall_ms,
+            gate.refused,
         )
         feed_door = DashboardDoor(
             self.feed, self._auth.authenticate, self._presence, self._rates, gate.refused, wall_ms
@@ -203,6 +216,32 @@ class Node:
         router = Router(paths, default=Nowhere(gate, counters), redirect_slashes=False)
         client_address = self._proxies.client_address if settings.trusted_proxies else None
         return Front(router, self._hosts, settings.allowed_origins, client_address)
+
+    def _collected(self, gate: Gate, connections: Callable[[], int]) -> Metrics:
+        broker, watching, counters = self.broker, self._store.watching, self._counters
+
+        def open_by_kind() -> dict[str, int]:
+            sockets, polls = len(self.sockets.open), counters.long_polls
+            return {"http": max(connections() - sockets - polls, 0), "websocket": sockets, "long_poll": polls}
+
+        queues = QueueSources(broker.traffic, watching.depths, watching.oldest, broker.clock)
+        node = NodeSources(
+            broker.waits.confirm,
+            broker.waits.delivery,
+            self._lag.seconds,
+            watching.figures,
+            counters.requests,
+            open_by_kind,
+            partial(gate.refused.auth_failures, counters.requests),
+            gate.refused.rate_limited,
+            lambda: broker.draining,
+        )
+        return Metrics([NodeCollector(node), QueueCollector(queues)])
+
+    def listen_for_metrics(self) -> None:
+        """Serve the metrics on a port of their own, where there is one; after `application()`. Raises `OSError`."""
+        if port := self._settings.metrics_port:
+            self._metrics_port = MetricsPort(self._metrics, port)
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
@@ -222,6 +261,8 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+        if self._metrics_port is not None:
+            await self._metrics_port.close()
         await self._totals.save()
         await self._rates.close()
         await self._auth.close()

@@ -12,12 +12,13 @@ import logging
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from streambroker.core.errors import BrokerError, Malformed
 from streambroker.transport.server.bounds import MAX_FIELDS, MAX_HEAD, MAX_TARGET, PORTION
 from streambroker.transport.server.config import ServerConfig
+from streambroker.transport.server.flow import Flow
 from streambroker.transport.server.onewrite import OneWrite
 from streambroker.transport.server.refusals import (
     HeadTooLarge,
@@ -54,29 +55,6 @@ class _Stage(enum.Enum):
 _NONE, _HEAD, _BODY, _WHOLE = _Stage
 
 
-class _Flow(FlowControl):
-    """Can be held: then nothing is read, whatever the application has room for."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self.held = False
-
-    def pause_reading(self) -> None:
-        if not self.held:
-            super().pause_reading()
-
-    def hold(self) -> None:
-        self.pause_reading()
-        self.held = True
-        self.read_paused = False  # so that `resume_reading`, which each request calls, finds nothing to do
-
-    def release(self, *, read: bool) -> None:
-        self.held = False
-        self.read_paused = True
-        if read:
-            self.resume_reading()
-
-
 class _Refused(Exception):
     """Stops the parser."""
 
@@ -87,7 +65,7 @@ class HttpProtocol(HttpToolsProtocol):
     Answers stay in the order of the requests, also those to what is no request.
     """
 
-    flow: _Flow
+    flow: Flow
 
     def __init__(self, config: ServerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -113,7 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport)
+        self.flow = Flow(transport)
         self._since = self.loop.time()
         watch = self._watch
         if len(self.connections) - watch.surplus > watch.most:

@@ -141,7 +141,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         if self.close_sent and self._unfed:
-            self._feed_unfed()  # nobody asks for what it holds any more, but the peer's answer to the close is behind it
+            self._feed_unfed()  # nobody asks for what it holds any more, but the peer's own close is behind it
 
     async def _next_portion(self) -> None:
         if self._taken >= _IN_ONE_TURN:
