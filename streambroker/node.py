@@ -39,6 +39,7 @@ from streambroker.transport.dashboard import static
 from streambroker.transport.dashboard.door import DashboardDoor
 from streambroker.transport.dashboard.feed import Feed, Sources
 from streambroker.transport.front import Front, Hosts
+from streambroker.transport.gate import Gate
 from streambroker.transport.http import Endpoint
 from streambroker.transport.limiting import Guard, Kind, RateLimits
 from streambroker.transport.login import LoginDoor
@@ -46,7 +47,8 @@ from streambroker.transport.metrics import MetricsDoor, MetricsPort
 from streambroker.transport.openapi import describe
 from streambroker.transport.presence import Presence
 from streambroker.transport.proxies import TrustedProxies
-from streambroker.transport.resource import Counters, Gate, Nowhere, Resource
+from streambroker.transport.resource import Counters, Nowhere, Resource
+from streambroker.transport.rest.queues import Oldest
 from streambroker.transport.routes import routes
 from streambroker.transport.status import Readiness, Status, StatusDoor
 from streambroker.transport.totals import TotalsKeeper
@@ -103,7 +105,8 @@ class Node:
         usage, watching, waits = Usage(), store.watching, broker.waits
         self._status = Status(self.sockets, self._counters, usage)
         delivery, publish = Recent(waits.delivery), Recent(waits.confirm, to_ms=1_000)
-        sources = Sources(watching.depths, watching.oldest, usage.look, delivery.look, publish.look)
+        self._oldest: Oldest = lambda names: asyncio.to_thread(watching.oldest, names)
+        sources = Sources(watching.depths, self._oldest, usage.look, delivery.look, publish.look)
         self.feed = Feed(broker, self._presence.consumers, self._status, sources)
         self._lag = LoopLag()
         self._tasks = [asyncio.create_task(run) for run in (self._access.run(), self._lag.run())]
@@ -179,10 +182,11 @@ class Node:
         """The ASGI application with all doors. `connections` tells how many are open, WebSockets among them."""
         settings, broker = self._settings, self.broker
         limits, counters = Limits(settings.max_message_bytes), self._counters
-        gate = Gate(self._auth.authenticate, self._rates)
+        gate = Gate(self._auth.authenticate, self._auth.still, self._rates)
+        self._auth.on_changed(gate.changed)
         self._metrics = MetricsDoor(self._collected(gate, connections).text, CONTENT_TYPE)
         endpoints: list[Endpoint] = [
-            *rest.endpoints(broker, limits, self._presence, counters),
+            *rest.endpoints(broker, limits, self._presence, counters, wall_ms, self._oldest),
             *LoginDoor(self._auth).endpoints(),
             *UserDoor(self._auth).endpoints(),
             *StatusDoor(broker, self._status, self._store.watching.depths, self._readiness).endpoints(),

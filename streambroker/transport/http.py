@@ -24,10 +24,11 @@ from streambroker.core.errors import (
 )
 from streambroker.core.names import is_queue_name, parse_id
 from streambroker.protocol.json import JsonDecoder
+from streambroker.transport.gate import Gate
 from streambroker.transport.limiting import Kind
 from streambroker.transport.problems import Reply, reply
 
-__all__ = ["Call", "ClientLeft", "Endpoint", "Handler", "Reply", "bearer", "reply"]
+__all__ = ["Call", "ClientLeft", "Endpoint", "Handler", "Reply", "reply"]
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -44,9 +45,11 @@ class ClientLeft(Exception):
 class Call:
     """One request. `principal` is None only on endpoints that are open to everybody."""
 
-    __slots__ = ("_query", "headers", "params", "principal", "receive", "request_id", "scope")
+    __slots__ = ("_gate", "_query", "_seen", "headers", "params", "principal", "receive", "request_id", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive, principal: Principal | None) -> None:
+    def __init__(self, scope: Scope, receive: Receive, principal: Principal | None, gate: Gate | None = None) -> None:
+        self._gate = gate
+        self._seen = 0 if gate is None else gate.changes
         self.scope = scope
         self.receive = receive
         self.headers: dict[bytes, bytes] = scope["streambroker.headers"]
@@ -125,7 +128,11 @@ class Call:
         return not media or _JSON_TYPES(media) is not None
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
-        """The whole body. Raises `TooLarge` above `limit` bytes, `UnsupportedMediaType` for an encoded one."""
+        """The whole body.
+
+        Raises `TooLarge` above `limit` bytes, `UnsupportedMediaType` for an encoded one, and as `Gate.still_welcome`
+        where somebody's rights have changed since its head came.
+        """
         encoding = self.header(b"content-encoding")
         if encoding and encoding.lower() != "identity":
             raise UnsupportedMediaType(f"Content-Encoding {encoding} is not taken; send the body as it is")
@@ -142,6 +149,8 @@ class Call:
             more = message.get("more_body", False)
             if size > limit:
                 raise TooLarge(f"the body has more than the {limit:,} bytes that are taken here")
+        if self._gate is not None and self._gate.changes != self._seen and self.principal is not None:
+            self._gate.still_welcome(self.principal)  # a body may take its time
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def json(self, decoder: JsonDecoder[T], limit: int = MAX_BODY) -> T:
@@ -189,11 +198,3 @@ class Endpoint(NamedTuple):
     """Whether a GET may be asked as HEAD too: not where it takes something."""
     limit: Kind | None = Kind.DEFAULT
     """Which rate limit counts it; None: none does."""
-
-
-def bearer(headers: Mapping[bytes, bytes]) -> str:
-    """The token of the `Authorization` header. Raises `Unauthenticated`."""
-    value = headers.get(b"authorization", b"")
-    if value[:7].lower() != b"bearer ":
-        raise Unauthenticated("log in first: POST /login, then send Authorization: Bearer <access token>")
-    return value[7:].strip().decode("latin-1")

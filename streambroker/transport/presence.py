@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from streambroker.core.access import Principal, Role
-from streambroker.core.errors import RateLimited
+from streambroker.core.errors import RateLimited, Unauthenticated
 from streambroker.transport.roster import Roster
+
+log = logging.getLogger(__name__)
 
 _RETRY_AFTER_MS = 5_000
 
@@ -43,10 +46,18 @@ class Presence:
         self._guests: dict[str, set[Guest]] = {}
 
     def enter(self, guest: Guest) -> None:
-        """Something is open from now on. Raises `RateLimited` where the user has too much open already."""
+        """Something is open from now on.
+
+        Raises `RateLimited` where the user has too much open already (API keys are counted apart, so that they cannot
+        take a user's own places), and `Unauthenticated` where its session or key has ended meanwhile.
+        """
         principal = guest.principal
+        if self._still(principal) is None:
+            raise Unauthenticated("the session or key has ended; log in again")
         mine = self._guests.setdefault(principal.username, set())
-        if self._most and len(mine) >= self._most and principal.role is not Role.ADMIN:
+        by_key = principal.key_id is not None
+        alike = sum((other.principal.key_id is not None) is by_key for other in mine) if len(mine) >= self._most else 0
+        if self._most and alike >= self._most and principal.role is not Role.ADMIN:
             raise RateLimited(
                 f"you have {self._most} connections and polls open, the most that max_connections_per_user allows; "
                 "close some",
@@ -66,8 +77,11 @@ class Presence:
     def changed(self, username: str) -> None:
         """The user's sessions, keys or rights have changed: everything open is judged anew."""
         for guest in list(self._guests.get(username, ())):
-            now = self._still(guest.principal)
-            if now is None:
-                guest.turned_out()
-            elif now is not guest.principal:
-                guest.recognized(now)
+            try:
+                now = self._still(guest.principal)
+                if now is None:
+                    guest.turned_out()
+                elif now is not guest.principal:
+                    guest.recognized(now)
+            except Exception:  # the others have to hear of it all the same
+                log.exception("something open could not be told of a change of its user")

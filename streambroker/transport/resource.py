@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from streambroker.core.access import Principal
-from streambroker.core.errors import BrokerError, Internal, MethodNotAllowed, NotFound, RateLimited, Unauthenticated
-from streambroker.transport.counting import Refused, Requests
-from streambroker.transport.http import Call, ClientLeft, Endpoint, bearer
-from streambroker.transport.limiting import Kind, RateLimits, network
-from streambroker.transport.problems import Reply, problem_reply, respond
+from streambroker.core.errors import BrokerError, Internal, MethodNotAllowed, NotFound
+from streambroker.transport.counting import Requests
+from streambroker.transport.gate import Gate
+from streambroker.transport.http import Call, ClientLeft, Endpoint
+from streambroker.transport.limiting import Kind
+from streambroker.transport.problems import Reply, problem_reply, refuse, respond
 
 log = logging.getLogger(__name__)
 
@@ -52,51 +52,6 @@ class Counters:
         if self._note is not None:
             user = scope.get("streambroker.user")
             self._note(method, route, status, user, scope["streambroker.request_id"], took_s * 1_000)
-
-
-class Gate:
-    """Who may pass, and how often: asked before every handler."""
-
-    def __init__(self, authenticate: Callable[[str], Principal], rates: RateLimits) -> None:
-        self.refused = Refused()
-        self._authenticate = authenticate
-        self._rates = rates
-
-    def recognize(self, scope: Scope) -> Principal:
-        """Who asks. Raises `Unauthenticated`."""
-        principal = self._authenticate(bearer(scope["streambroker.headers"]))
-        scope["streambroker.user"] = principal.username
-        return principal
-
-    async def admit(self, scope: Scope, principal: Principal | None, kind: Kind | None) -> None:
-        """Count a request of a user, or of an address where nobody is known. Raises `RateLimited`."""
-        if kind is None:
-            return
-        who = f"u:{principal.username}" if principal is not None else f"a:{network(scope['streambroker.address'])}"
-        scope["streambroker.limited"] = (kind, who)
-        if not self._rates.take(kind, who):
-            try:
-                await self._rates.refill(kind, who)
-            except RateLimited:
-                self.refused.limited(kind)
-                raise
-
-    async def pass_in(self, scope: Scope, kind: Kind | None) -> Principal:
-        """Who asks, counted. Raises `Unauthenticated`, which is counted for the address, and `RateLimited`."""
-        try:
-            principal = self.recognize(scope)
-        except Unauthenticated:
-            self.refused.unknown(scope["streambroker.headers"].get(b"authorization"))
-            await self.admit(scope, None, Kind.DEFAULT)
-            raise
-        await self.admit(scope, principal, kind)
-        return principal
-
-    def told(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
-        """The headers that tell a client how it stands with its limit."""
-        limited = scope.get("streambroker.limited")
-        standing = None if limited is None else self._rates.standing(*limited)
-        return () if standing is None else standing.headers()
 
 
 class Resource:
@@ -139,7 +94,7 @@ class Resource:
             await self._gate.admit(scope, None, endpoint.limit)
         else:
             principal = await self._gate.pass_in(scope, endpoint.limit)
-        return await endpoint.handler(Call(scope, receive, principal))
+        return await endpoint.handler(Call(scope, receive, principal, self._gate))
 
 
 class Nowhere:
@@ -157,4 +112,7 @@ class Nowhere:
         except BrokerError as other:
             error = other
         self._counters.answered(scope, "*", "unknown", error.status, began)
-        await respond(scope, send, problem_reply(error, scope["streambroker.request_id"]), self._gate.told(scope))
+        if scope["type"] == "websocket":
+            await refuse(scope, send, error)
+        else:
+            await respond(scope, send, problem_reply(error, scope["streambroker.request_id"]), self._gate.told(scope))

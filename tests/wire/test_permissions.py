@@ -63,7 +63,7 @@ NEEDS: dict[str, str | None] = {
 }
 # Figures of all queues: `view` on `*`, which no grant of the matrix is.
 EVERYTHING = "everything"
-NEEDS |= {"GET /metrics": EVERYTHING}
+NEEDS |= {"GET /metrics": EVERYTHING, "GET /consumers": None, "DELETE /consumers/{consumer_id}": None}
 # What only a session may do, whatever its rights: a key cannot log itself out or make another one.
 SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
@@ -215,7 +215,7 @@ def place(api: httpx.Client) -> Place:
 
 def ask(client: httpx.Client, who: Who, operation: str, place: Place) -> httpx.Response:
     method, _, path = operation.partition(" ")
-    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, filename="x")
+    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, filename="x", consumer_id="x")
     headers = {"Authorization": f"Bearer {who.token}"} if who.token else {}
     body = place.filled(BODIES.get(operation)) if operation in BODIES else None
     return client.request(method, path, json=body, headers=headers)
@@ -239,8 +239,8 @@ def test_d12_over_rest(operation: str, who: str, whos: dict[str, Who], anonymous
             {401: "unauthenticated", 403: "forbidden", 404: "not_found"}[expected],
         )
     else:
-        # What there is not (a log file) may be missed; nothing else may look like a refusal.
-        missing = operation == "GET /logs/{filename}"
+        # What there is not (a log file, a consumer) may be missed; nothing else may look like a refusal.
+        missing = operation in ("GET /logs/{filename}", "DELETE /consumers/{consumer_id}")
         assert answer.status_code not in ({401, 403} if missing else {401, 403, 404}), answer.text
         assert answer.status_code < 500
 

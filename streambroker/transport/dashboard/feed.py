@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,12 +38,12 @@ Quantiles = Callable[[], tuple[float, float, float] | None]
 class Sources:
     """Where the figures come from.
 
-    `measure` brings the status' usage up to date. `oldest` reads from the disk and is called in a thread; it tells of
-    each queue that has messages ready when the oldest of them was published, in milliseconds since 1970.
+    `measure` brings the status' usage up to date. `oldest` reads from the disk; it tells of each queue that has
+    messages ready when the oldest of them was published, in milliseconds since 1970.
     """
 
     depths: Depths
-    oldest: Callable[[Sequence[str]], Mapping[str, int]]
+    oldest: Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
     measure: Callable[[], None]
     delivery: Quantiles
     publish: Quantiles
@@ -180,7 +180,7 @@ class Feed:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            self.board.oldest = await asyncio.to_thread(self._sources.oldest, ready) if ready else {}
+            self.board.oldest = await self._sources.oldest(ready) if ready else {}
         except Exception as error:
             log.warning("the ages of messages cannot be looked up: %s", error)
         finally:

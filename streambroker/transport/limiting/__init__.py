@@ -4,5 +4,6 @@ from streambroker.transport.limiting.addresses import network
 from streambroker.transport.limiting.guard import Guard
 from streambroker.transport.limiting.rates import RateLimits
 from streambroker.transport.limiting.shares import Kind, Policy, Standing
+from streambroker.transport.limiting.who import counted_as
 
-__all__ = ["Guard", "Kind", "Policy", "RateLimits", "Standing", "network"]
+__all__ = ["Guard", "Kind", "Policy", "RateLimits", "Standing", "counted_as", "network"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from streambroker.broker.broker import Broker
@@ -27,8 +27,9 @@ _KIND = Kind.MESSAGES
 class ConsumeDoor:
     """Handlers over one broker."""
 
-    def __init__(self, broker: Broker, presence: Presence, counters: Counters) -> None:
+    def __init__(self, broker: Broker, presence: Presence, counters: Counters, wall: Callable[[], int]) -> None:
         self._broker = broker
+        self._wall = wall
         self._presence = presence
         self._counters = counters
 
@@ -82,7 +83,13 @@ class ConsumeDoor:
         gone = asyncio.ensure_future(call.gone())
         self._counters.long_polls += 1
         try:
-            await asyncio.wait((waiting, gone, parked.ended), return_when=asyncio.FIRST_COMPLETED)
+            ends = call.user.expires_at_ms
+            left = None if ends is None else max(ends - self._wall(), 0) / 1_000
+            done, _ = await asyncio.wait(
+                (waiting, gone, parked.ended), return_when=asyncio.FIRST_COMPLETED, timeout=left
+            )
+            if not done:
+                parked.expired()
             if not gone.done() and not parked.ended.done():
                 return waiting.result()
             self._release(waiting)
@@ -155,6 +162,10 @@ class _Parked:
         self.principal = principal
         self.ended: asyncio.Future[BrokerError | None] = asyncio.get_running_loop().create_future()
         self._queues = queues
+
+    def expired(self) -> None:
+        """The token's or key's own time is over."""
+        self._end(Unauthenticated("the token or key has expired; come back with a new one"))
 
     def turned_out(self) -> None:
         """See `presence.Guest`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
 import msgspec
 
 from streambroker.broker.broker import Broker, states_of
@@ -16,6 +18,9 @@ from streambroker.store.contract import Queue
 from streambroker.transport import schemas
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
+Oldest = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+"""Milliseconds since 1970, of those queues that have a message ready."""
+
 _queue_in = JsonDecoder[schemas.QueueIn](schemas.QueueIn)
 _change = JsonDecoder[QueueConfigChange](QueueConfigChange)
 _purge = JsonDecoder[schemas.PurgeIn](schemas.PurgeIn)
@@ -23,17 +28,18 @@ _redrive = JsonDecoder[schemas.RedriveIn](schemas.RedriveIn)
 
 
 class QueueDoor:
-    """Handlers over one broker."""
+    """Handlers over one broker. `oldest` tells of many queues at once when their oldest ready message was published."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, oldest: Oldest) -> None:
         self._broker = broker
+        self._oldest = oldest
 
     async def create_queue(self, call: Call) -> Reply:
         """Create a queue."""
         call.user  # noqa: B018 - who you are is asked before the body is looked at
         given = await call.json(_queue_in)
         require(call.user, Action.MANAGE, given.name)
-        _may_dead_letter(call, given.dead_letter_queue)
+        _may_dead_letter(call, given.name, given.dead_letter_queue)
         queue, new = await self._broker.create_queue(given.name, given.config(), accountable(call.user))
         return reply(await self._shown(queue), 201 if new else 200)
 
@@ -48,7 +54,10 @@ class QueueDoor:
             for queue in self._broker.queues()
             if queue.name > after and decide(call.user, Action.VIEW, queue.name) is Decision.ALLOW
         ]
-        items = [await self._shown(queue) for queue in seen[: page.limit]]
+        shown = seen[: page.limit]
+        oldest, now = await self._oldest([queue.name for queue in shown]), self._broker.clock()
+        ages = {name: max(now - at, 0) for name, at in oldest.items()}
+        items = [await self._with_age(queue, ages.get(queue.name)) for queue in shown]
         return reply(schemas.QueueList(items, items[-1].name if len(seen) > page.limit else None))
 
     async def get_queue(self, call: Call) -> Reply:
@@ -60,7 +69,7 @@ class QueueDoor:
         name = call.queue(Action.MANAGE)
         self._broker.queue(name)
         change = await call.json(_change)
-        _may_dead_letter(call, change.dead_letter_queue)
+        _may_dead_letter(call, name, change.dead_letter_queue)
         return reply(await self._shown(await self._broker.change_queue(name, change)))
 
     async def drop_queue(self, call: Call) -> Reply:
@@ -95,6 +104,9 @@ class QueueDoor:
         return reply(schemas.Redriven(await self._broker.redrive(name, source, given.limit)))
 
     async def _shown(self, queue: Queue) -> schemas.QueueOut:
+        return await self._with_age(queue, await self._broker.oldest_age_ms(queue.name))
+
+    async def _with_age(self, queue: Queue, age_ms: int | None) -> schemas.QueueOut:
         depth = await self._broker.depth(queue.name)
         return schemas.QueueOut(
             queue.name,
@@ -103,7 +115,7 @@ class QueueDoor:
             queue.config,
             schemas.Counts(depth.ready + depth.delayed, depth.delayed, depth.leased, depth.processed, depth.failed),
             schemas.RatesOut(*self._broker.rates(queue.name)),
-            await self._broker.oldest_age_ms(queue.name) if depth.ready else None,
+            age_ms if depth.ready else None,
             self._broker.consumers(queue.name) if self._broker.knows(queue.name) else 0,
         )
 
@@ -128,7 +140,9 @@ class QueueDoor:
         ]
 
 
-def _may_dead_letter(call: Call, queue: str | msgspec.UnsetType | None) -> None:
-    """Whoever names a dead-letter queue sends messages there, so must be allowed to. Raises `NotFound`, `Forbidden`."""
-    if isinstance(queue, str):
-        require(call.user, Action.PUBLISH, queue)
+def _may_dead_letter(call: Call, name: str, target: str | msgspec.UnsetType | None) -> None:
+    """Whoever has `name` send its dead letters to `target` must be allowed to publish there, and to consume here: a
+    short time to live would otherwise carry away messages that it may not read. Raises `NotFound`, `Forbidden`."""
+    if isinstance(target, str):
+        require(call.user, Action.CONSUME, name)
+        require(call.user, Action.PUBLISH, target)

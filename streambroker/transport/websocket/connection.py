@@ -25,7 +25,7 @@ from streambroker.protocol.messages import Limits
 from streambroker.protocol.session import Session
 from streambroker.transport.counting import Refused
 from streambroker.transport.http import Call
-from streambroker.transport.limiting import Kind, RateLimits
+from streambroker.transport.limiting import Kind, RateLimits, counted_as
 from streambroker.transport.presence import Presence
 from streambroker.transport.schemas import ConnectQuery
 from streambroker.transport.websocket.answers import Answers
@@ -140,7 +140,7 @@ class Connection:
 
     def _become(self, principal: Principal) -> None:
         self._principal = principal
-        self._rate_key = f"u:{principal.username}"
+        self._rate_key = counted_as(principal)
 
     def _asked_for(self, scope: Scope) -> tuple[str | None, int]:
         """The queue that the path subscribes to, and the credit. Raises `Invalid`."""
@@ -195,10 +195,15 @@ class Connection:
                 if self._outbox.closing is not None:
                     return self._outbox.closing.code in _NOT_THE_CLIENTS_FAULT
                 return _is_clean(event)
-            if self._outbox.closing is not None and self._outbox.closing.code in _NO_LONGER_WELCOME:
-                continue  # its session has ended: nothing more is done in its name
+            if self._turned_away:
+                continue
             await self._take(text_of(event))
             await self.answers.room()
+
+    @property
+    def _turned_away(self) -> bool:
+        """Its session has ended: nothing more is done in its name."""
+        return self._outbox.closing is not None and self._outbox.closing.code in _NO_LONGER_WELCOME
 
     async def _hello(self) -> Any:
         """Wait for the first frame, which must say who it is; returns the event where the peer closed instead."""
@@ -269,9 +274,12 @@ class Connection:
             self.answers.refuse(None, error)
             return
         for queue, run in groupby(await self._admitted(given), _publishes_to):
+            if self._turned_away:
+                return
             if queue is None:
                 for frame in run:
-                    await self._act(frame)
+                    if not self._turned_away:
+                        await self._act(frame)
             else:
                 await self._publishing.run(queue, [frame for frame in run if isinstance(frame, frames.Publish)])
 
@@ -279,6 +287,8 @@ class Connection:
         """Raises `Invalid` where they are too many."""
         check_length(parts)
         for part in parts:
+            if self._turned_away:
+                return
             try:
                 await self._admit(1)
                 frame = frame_of(part)
@@ -345,7 +355,7 @@ class Connection:
             newer = self._known(frame.token)
             if newer.username != self._user().username:
                 raise Forbidden("the token is another user's; open another connection for that one")
-            self._become(newer)
+            self.recognized(newer)
             self._watch_token()
         self.answers.say(frames.ok(frame.id))
 

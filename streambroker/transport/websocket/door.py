@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
 from streambroker.core.access import Principal
-from streambroker.core.errors import BrokerError
+from streambroker.core.errors import BrokerError, RateLimited, Unauthenticated
 from streambroker.protocol import frames
 from streambroker.protocol.messages import Limits
 from streambroker.transport.counting import Refused
-from streambroker.transport.limiting import RateLimits
+from streambroker.transport.limiting import Kind, RateLimits, network
 from streambroker.transport.presence import Presence
 from streambroker.transport.problems import refuse
 from streambroker.transport.websocket.connection import Connection
@@ -71,6 +71,19 @@ class WebSocketDoor:
         try:
             connection = Connection(self, scope, receive, send)
         except BrokerError as error:
-            await refuse(scope, send, error)
+            await refuse(scope, send, await self._counted(scope, error))
             return
         await connection.run()
+
+    async def _counted(self, scope: Scope, error: BrokerError) -> BrokerError:
+        """The answer to an upgrade that is refused: failed logins count for their address, as they do over REST."""
+        if not isinstance(error, Unauthenticated):
+            return error
+        who = f"a:{network(scope['streambroker.address'])}"
+        try:
+            if not self.rates.take(Kind.DEFAULT, who):
+                await self.rates.refill(Kind.DEFAULT, who)
+        except RateLimited as limited:
+            self.refused.limited(Kind.DEFAULT)
+            return limited
+        return error

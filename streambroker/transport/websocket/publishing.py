@@ -31,6 +31,7 @@ class Publishing:
         user = self._user()
         require(user, Action.PUBLISH, frame.queue)
         queue = await self._broker.ensure_queue(frame.queue, accountable(user))
+        require(self._user(), Action.PUBLISH, frame.queue)  # it may have lost the right meanwhile
         now, limits = self._broker.clock(), self._limits
         ids = self._broker.new_ids(len(frame.messages), now)
         drafts = [
@@ -55,6 +56,7 @@ class Publishing:
             user = self._user()
             require(user, Action.PUBLISH, queue)
             config = (await self._broker.ensure_queue(queue, accountable(user))).config
+            require(self._user(), Action.PUBLISH, queue)
         except BrokerError as error:
             for frame in run:
                 self._answers.refuse(frame.id, error)

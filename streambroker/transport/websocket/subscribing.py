@@ -58,6 +58,7 @@ class Subscribing:
         user = self._user()
         require(user, Action.CONSUME, frame.queue)
         await self._broker.ensure_queue(frame.queue, accountable(user))
+        require(self._user(), Action.CONSUME, frame.queue)  # it may have lost the right meanwhile
         if len(self.session.subscriptions) >= MAX_SUBSCRIPTIONS:
             fault = f"a connection holds at most {MAX_SUBSCRIPTIONS:,} subscriptions; end some, or open another one"
             raise RateLimited(fault, retry_after_ms=_RETRY_AFTER_MS)

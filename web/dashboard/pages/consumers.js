@@ -2,7 +2,7 @@
 
 import { path } from "../lib/api.js";
 import { button, el, replace, setText } from "../lib/dom.js";
-import { ago, dateTime, number, rate } from "../lib/format.js";
+import { dateTime, duration, number, rate } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { toast } from "../lib/toast.js";
 import { empty, failed, loading } from "../lib/views.js";
@@ -84,12 +84,12 @@ function columns(t, api, session) {
   return [
     { id: "queue", label: t("consumers.queue"), class: "col-name", sort: (one) => one.queue, make: queueCell(t) },
     text("user", "clip col-user", (one) => one.user),
-    text("sub", "clip col-user hide-medium", (one) => one.sub ?? ""),
+    text("sub", "clip col-user hide-wide", (one) => one.sub ?? ""),
     text("kind", "col-kind hide-medium", (one) => t(`consumers.kind_${one.kind}`)),
     figure("in_flight", "col-figure", (one) => one.in_flight, number),
     figure("credit", "col-figure hide-narrow", (one) => one.credit, number),
     figure("delivered", "col-rate hide-narrow", (one) => one.delivered_per_s, rate),
-    text("lease_mode", "col-kind hide-medium", (one) => (one.lease_mode ? t(`consumers.lease_${one.lease_mode}`) : "–")),
+    text("lease_mode", "col-kind hide-wide", (one) => (one.lease_mode ? t(`consumers.lease_${one.lease_mode}`) : "–")),
     text("address", "clip col-address hide-medium", (one) => one.address ?? "–"),
     { id: "since", label: t("consumers.since"), class: "col-age hide-narrow", sort: (one) => Date.parse(one.since), make: sinceCell },
     { id: "actions", label: t("table.actions"), hiddenLabel: true, class: "col-actions", make: disconnectCell(t, api, session) },
@@ -111,7 +111,7 @@ function queueCell(t) {
 /** @param {HTMLElement} cell @param {Consumer} first */
 function sinceCell(cell, first) {
   cell.title = dateTime(first.since);
-  return (/** @type {Consumer} */ one) => setText(cell, ago(one.since));
+  return (/** @type {Consumer} */ one) => setText(cell, duration(Math.max(1_000, Date.now() - Date.parse(one.since))));
 }
 
 /** @param {T} t @param {any} api @param {any} session */

@@ -84,14 +84,18 @@ export async function show(root, { params, api, feed, session }) {
     location.hash = copy ? `#/messages/${encodeURIComponent(copy)}` : `#/queues/${encodeURIComponent(queue)}`;
   }
 
-  const unhear = feed.on("events", (/** @type {any} */ frame) => {
-    if (frame.items.some((/** @type {any} */ event) => event.message_id === id)) void look();
-  });
+  /** What concerns this message, or may: of many events some are only counted. @param {any} frame */
+  function hear(frame) {
+    const named = frame.items.some((/** @type {any} */ event) => event.message_id === id);
+    if (frame.queue === queue && (named || frame.dropped > 0)) void look();
+  }
+
+  const stops = [feed.on("events", hear), feed.on("welcome", () => void look())];
   void look();
   return () => {
     gone.abort();
     unwatch?.();
-    unhear();
+    stops.forEach((stop) => stop());
     closeDialogs();
   };
 }

@@ -107,12 +107,12 @@ function columns(t, acting) {
     { id: "spark", label: t("queues.depth"), class: "col-spark hide-narrow", make: depth(t) },
     figure("processing", "col-figure hide-narrow", (line) => line.processing),
     figure("failed", "col-figure", (line) => line.failed),
-    figure("processed", "col-figure hide-medium", (line) => line.processed),
+    figure("processed", "col-figure hide-wide", (line) => line.processed),
     figure("oldest", "col-age hide-narrow", (line) => line.oldest_pending_age_ms, duration),
     figure("consumers", "col-figure hide-medium", (line) => line.consumers),
     figure("published", "col-rate hide-medium", (line) => line.published, rate),
     figure("delivered", "col-rate hide-medium", (line) => line.delivered, rate),
-    figure("settled", "col-rate hide-medium", (line) => line.settled, rate),
+    figure("settled", "col-rate hide-wide", (line) => line.settled, rate),
     { id: "actions", label: t("table.actions"), hiddenLabel: true, class: "col-actions", make: actions(t, acting) },
   ];
 }

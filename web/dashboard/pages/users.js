@@ -52,7 +52,7 @@ export async function show(root, { api, session }) {
 function account(acting) {
   const { username, role, grants } = acting.session.user;
   const change = button(t("users.own_password"), { testid: "password-change", onClick: () => askOwnPassword(acting) });
-  return el("section", { class: "panel", testid: "account" },
+  return el("section", { class: "panel", testid: "own-account" },
     el("div", { class: "panel-head" }, el("h2", { text: t("users.account") }), el("div", { class: "panel-tools" }, change)),
     el("div", { class: "panel-body" }, el("dl", { class: "facts" },
       el("dt", { text: t("users.username") }), el("dd", { text: username }),
