@@ -100,6 +100,19 @@ def test_operations_names_every_exit_code() -> None:
     assert told == [str(int(code)) for code in sorted({0, *Exit})]
 
 
+def test_security_names_tests_that_exist() -> None:
+    table = (DOCS / "security.md").read_text().partition("## Checked, line by line")[2]
+    known = set(re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))))
+    named = set(re.findall(r"`(test_\w+…?)`", table))
+    assert len(named) > 40
+    missing = [
+        name for name in named if not any(t == name or (name[-1] == "…" and t.startswith(name[:-1])) for t in known)
+    ]
+    assert missing == []
+    rows = set(re.findall(r"^\| (D[0-9, D]+) \|", table, re.MULTILINE))
+    assert {int(number) for row in rows for number in re.findall("[0-9]+", row)} == set(range(1, 36))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert list(dead_links(page)) == []

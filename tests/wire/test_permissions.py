@@ -54,6 +54,8 @@ NEEDS: dict[str, str | None] = {
     "GET /logs/{filename}": "admin",
     "GET /queues": None,
     "GET /stats": None,
+    "GET /consumers": None,
+    "DELETE /consumers/{consumer_id}": "manage",
     "GET /users/me": None,
     "GET /api-keys": None,
     # Each item of these is judged on its own: see below.
