@@ -153,7 +153,7 @@ def _reload(tls: Tls | None) -> None:
 
 
 def _announce(settings: Settings, port: int, tls: Tls | None, password: str | None, say: Callable[[str], None]) -> None:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - looked for, not bound
     curl = f"curl -s{'' if tls is None else _trust(settings, tls, host)}"
     host = f"[{host}]" if ":" in host else host
     url = f"{'http' if tls is None else 'https'}://{host}:{port}"

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from streambroker.core.message import DeadLetter, Standing, State, Verdict
+from streambroker.core.message import DeadLetter, Draft, Message, Standing, State, Verdict
 from streambroker.core.policy import QueueConfig, backoff_ms
 
 RETENTION_STEP_MS = 1_000
@@ -89,7 +89,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     chance: float = 0.5
 
 
-Refusal = Literal["not_found", "not_processing", "lease_lost", "already_settled"]
+Refusal = Literal["not_found", "not_processing", "lease_lost", "already_settled", "not_failed"]
 
 
 class Ruling(NamedTuple):
@@ -99,6 +99,34 @@ class Ruling(NamedTuple):
     standing: Standing | None
     fate: Fate | None = None
     already: bool = False
+
+
+def published(draft: Draft, queue: str, now: int) -> Message:
+    """What becomes of a draft: a message that is ready, or delayed."""
+    available = now if draft.available_at is None else draft.available_at
+    state = D if available > now else R
+    return Message(
+        id=draft.id,
+        queue=queue,
+        state=state,
+        attempt=0,
+        failures=0,
+        max_attempts=draft.max_attempts,
+        updated_at=now,
+        available_at=available,
+        expires_at=draft.expires_at,
+        due_at=waiting_due(state, available, draft.expires_at),
+        lease=None,
+        holder=None,
+        verdict=Verdict.NONE,
+        error=None,
+        dead_letter=None,
+        priority=draft.priority,
+        created_at=now,
+        key=draft.key,
+        attributes=draft.attributes,
+        content=draft.content,
+    )
 
 
 _VERDICT_OF = {Event.ACK: Verdict.ACKED, Event.REQUEUE: Verdict.NACKED, Event.REJECT: Verdict.NACKED}
@@ -174,6 +202,13 @@ def redrive(standing: Standing, home: str, config: QueueConfig, now: int) -> Sta
     after.expires_at = now + config.message_ttl_ms if config.message_ttl_ms else None
     _ready(after)
     return after
+
+
+def retry(standing: Standing, config: QueueConfig, now: int) -> Ruling:
+    """A failed message ready again where it failed, as `redrive` makes it; any other is refused."""
+    if standing.state is not F:
+        return Ruling("not_failed", standing)
+    return Ruling(None, redrive(standing, standing.queue, config, now), Fate.READY)
 
 
 def processed_until(config: QueueConfig, now: int) -> int:

@@ -18,6 +18,7 @@ from streambroker.core.errors import BrokerError, StorageFull, invalid
 from streambroker.core.lifecycle import Fate, LeaseTerms, Refusal, Ruling, Settlement
 from streambroker.core.message import Draft, Message, Standing, State, Status
 from streambroker.core.policy import QueueConfig
+from streambroker.core.timeline import Record
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -187,6 +188,16 @@ class Redrive(msgspec.Struct, frozen=True):
     now: int
 
 
+class Retry(msgspec.Struct, frozen=True):
+    """One failed message ready again in its queue.
+
+    Answers a `Settled` (fate READY, or refusal ``not_found``, or ``not_failed`` with what it is in `state`).
+    """
+
+    id: int
+    now: int
+
+
 class Purge(msgspec.Struct, frozen=True):
     """Delete up to `limit` messages of `queue` that stand in `states`. Answers how many."""
 
@@ -230,7 +241,7 @@ class Sweep(msgspec.Struct, frozen=True):
     limit: int
 
 
-Command = Publish | Claim | Settle | Overdue | Redrive | Purge | Delete | SaveQueue | DropQueue | Sweep
+Command = Publish | Claim | Settle | Overdue | Redrive | Retry | Purge | Delete | SaveQueue | DropQueue | Sweep
 
 
 class Engine(Protocol):
@@ -262,6 +273,15 @@ class Store(Protocol):
 
     async def get(self, message_id: int) -> Message | None:
         """One message, whole."""
+        ...
+
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        """One message, and what is kept of its past, the oldest first, both of one moment.
+
+        A record is kept with the change it tells of, in one transaction, of what `core.timeline` says, the newest
+        `MOST_RECORDS` of a message; it goes where the message goes, and with it. Only where room on the disk or within
+        the quota is short none is added: a settle that makes room is worth more.
+        """
         ...
 
     async def browse(

@@ -5,18 +5,19 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from streambroker.core import lifecycle
+from streambroker.core import lifecycle, timeline
 from streambroker.core.errors import BrokerError, NotFound, QueueFull
 from streambroker.core.lifecycle import Fate
 from streambroker.core.message import STATES_OF, Draft, Message, Standing, State, Status, Verdict, weight
 from streambroker.core.policy import QueueConfig
+from streambroker.core.timeline import MOST_RECORDS, Record
 from streambroker.store import paging
 from streambroker.store.contract import (
     Claim,
@@ -31,6 +32,7 @@ from streambroker.store.contract import (
     Purge,
     Queue,
     Redrive,
+    Retry,
     SaveQueue,
     Settle,
     Settled,
@@ -51,6 +53,7 @@ class MemoryEngine:
         self._quota = max_bytes_per_owner
         self._queues: dict[str, Queue] = {}
         self._messages: dict[int, Message] = {}
+        self._records: dict[int, list[Record]] = defaultdict(list)
         self._dedup: dict[tuple[str, bool, str], tuple[int, bytes, list[int], list[int]]] = {}
 
     # -- one turn ------------------------------------------------------------------------------------------------------
@@ -70,6 +73,8 @@ class MemoryEngine:
                 answers[index] = answer
             if kind == rank[Publish]:
                 self._serve({i: commands[i] for i in indexes}, answers)  # type: ignore[misc]
+        for gone in self._records.keys() - self._messages.keys():
+            del self._records[gone]
         return answers
 
     def _serve(self, publishes: Mapping[int, Publish], answers: list[Any]) -> None:
@@ -89,6 +94,7 @@ class MemoryEngine:
             if message.state is not State.LEASED or message.queue not in self._queues:
                 continue
             if message.due_at is None:
+                self._keep(message.id, timeline.restarted(_standing(message), now))
                 message.state, message.due_at = State.READY, message.expires_at
             elif message.updated_at > now:  # the clock was set back
                 message.due_at, message.updated_at = now + message.due_at - message.updated_at, now
@@ -109,6 +115,8 @@ class MemoryEngine:
                 return self._overdue(command)
             case Redrive():
                 return self._redrive(command)
+            case Retry():
+                return self._retry(command)
             case Purge():
                 return self._purge(command)
             case Delete():
@@ -160,7 +168,7 @@ class MemoryEngine:
             self._dedup[command.queue, True, command.batch_key] = (until, command.digest, ids, duplicates)
         older = self._in(queue.name, State.READY)
         for draft in fresh:
-            self._insert(queue, draft, command.now)
+            self._messages[draft.id] = lifecycle.published(draft, queue.name, command.now)
         claimed = [] if older else self._claim(command.claims)
         ready = bool(self._in(queue.name, State.READY))
         return Published(ids, duplicates, claimed, ready, dropped=dropped)
@@ -194,32 +202,6 @@ class MemoryEngine:
             del self._messages[message.id]
         return len(oldest)
 
-    def _insert(self, queue: Queue, draft: Draft, now: int) -> None:
-        available = now if draft.available_at is None else draft.available_at
-        state = State.DELAYED if available > now else State.READY
-        self._messages[draft.id] = Message(
-            id=draft.id,
-            queue=queue.name,
-            state=state,
-            attempt=0,
-            failures=0,
-            max_attempts=draft.max_attempts,
-            updated_at=now,
-            available_at=available,
-            expires_at=draft.expires_at,
-            due_at=lifecycle.waiting_due(state, available, draft.expires_at),
-            lease=None,
-            holder=None,
-            verdict=Verdict.NONE,
-            error=None,
-            dead_letter=None,
-            priority=draft.priority,
-            created_at=now,
-            key=draft.key,
-            attributes=draft.attributes,
-            content=draft.content,
-        )
-
     # -- claim, settle, what is due ------------------------------------------------------------------------------------
 
     def _claim(self, claims: Sequence[Claim]) -> list[list[Message]]:
@@ -251,6 +233,7 @@ class MemoryEngine:
         ruling = lifecycle.settle(before, asked, config, dlq, now)
         if ruling.standing is not None:
             self._write(ruling.standing)
+            self._keep(message.id, timeline.settled(before, asked, ruling))
         return settled(before, ruling)
 
     def _overdue(self, command: Overdue) -> Lapsed:
@@ -268,6 +251,7 @@ class MemoryEngine:
                 del self._messages[message.id]
             else:
                 self._write(after)
+                self._keep(message.id, timeline.lapsed(before, after, fate))
             items.append(settled(before, lifecycle.Ruling(None, after, fate)))
         left = [m.due_at for m in self._messages.values() if m.due_at is not None and m.queue in self._queues]
         return Lapsed(items, min(left, default=None))
@@ -285,8 +269,23 @@ class MemoryEngine:
             ]
         found = sorted(found, key=paging.position)[: command.limit]
         for message in found:
-            self._write(lifecycle.redrive(_standing(message), command.queue, config, command.now))
+            before = _standing(message)
+            self._redriven(before, lifecycle.redrive(before, command.queue, config, command.now))
         return [message.id for message in found]
+
+    def _retry(self, command: Retry) -> Settled:
+        message = self._messages.get(command.id)
+        if message is None or message.queue not in self._queues:
+            return Settled(command.id, "not_found")
+        before = _standing(message)
+        ruling = lifecycle.retry(before, self._queues[message.queue].config, command.now)
+        if ruling.refusal is None and ruling.standing is not None:
+            self._redriven(before, ruling.standing)
+        return settled(before, ruling)
+
+    def _redriven(self, before: Standing, after: Standing) -> None:
+        self._write(after)
+        self._keep(before.id, timeline.redriven(before, after))
 
     # -- administration ------------------------------------------------------------------------------------------------
 
@@ -334,6 +333,10 @@ class MemoryEngine:
     def get(self, message_id: int) -> Message | None:
         message = self._messages.get(message_id)
         return msgspec.structs.replace(message) if message and message.queue in self._queues else None
+
+    def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        message = self.get(message_id)
+        return (message, list(self._records.get(message_id, ()))) if message else None
 
     def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
@@ -393,6 +396,10 @@ class MemoryEngine:
             self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at, owner=owner))
         for field in _STANDING:
             setattr(message, field, getattr(after, field))
+
+    def _keep(self, message_id: int, record: Record | None) -> None:
+        if record is not None:
+            self._records[message_id] = [*self._records[message_id], record][-MOST_RECORDS:]
 
 
 def _standing(message: Message) -> Standing:

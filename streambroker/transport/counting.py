@@ -66,7 +66,7 @@ class Credential(StrEnum):
     """What somebody tried to be recognized by."""
 
     NONE = "none"
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105
     API_KEY = "api_key"
     LOGIN = "login"
     REFRESH = "refresh"

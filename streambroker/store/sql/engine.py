@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streambroker.core import lifecycle
+from streambroker.core import lifecycle, timeline
 from streambroker.core.errors import BrokerError, Internal, Overloaded, StorageFailed
 from streambroker.core.lifecycle import Fate, Ruling, Settlement
 from streambroker.core.message import Standing, State, weight
 from streambroker.core.policy import QueueConfig
+from streambroker.core.timeline import Record
 from streambroker.store.contract import (
     Acked,
     Claim,
@@ -33,6 +34,7 @@ from streambroker.store.contract import (
     Purge,
     Queue,
     Redrive,
+    Retry,
     SaveQueue,
     Settle,
     Settled,
@@ -42,6 +44,7 @@ from streambroker.store.contract import (
 from streambroker.store.figures import sync_times
 from streambroker.store.sharing import Shares, by_queue
 from streambroker.store.sql import statements as sql
+from streambroker.store.sql import timeline as kept
 from streambroker.store.sql.catalog import Catalog, QueueRow
 from streambroker.store.sql.inserting import Inserts
 from streambroker.store.sql.room import Room, disk_full
@@ -90,6 +93,9 @@ class SqliteEngine:
         for row in self.catalog.by_name.values():
             if not row.counts[State.LEASED]:
                 continue
+            held = self._db.execute(sql.SELECT_SESSIONS, (row.id,)).fetchall()
+            standings = [sql.standing(values, self.catalog.names) for values in held]
+            self._keep([(standing.id, timeline.restarted(standing, now)) for standing in standings])
             back = self._db.execute(sql.GIVE_BACK, (row.id,)).rowcount
             row.counts[State.LEASED] -= back
             row.counts[State.READY] += back
@@ -295,6 +301,8 @@ class SqliteEngine:
                 return self._overdue(command)
             case Redrive():
                 return self._redrive(command)
+            case Retry():
+                return self._retry(command)
             case Purge():
                 return self._purge(command)
             case Delete():
@@ -372,6 +380,7 @@ class SqliteEngine:
         acks: dict[tuple[int | None, int], list[int]] = {}
         changed: dict[int, Standing] = {}
         acked: set[int] = set()
+        records: list[tuple[int, Record]] = []
         for index, command in zip(indexes, commands, strict=True):
             results = answers[index] = []
             for item in command.items:
@@ -391,9 +400,12 @@ class SqliteEngine:
                     acked.add(item.id)
                 else:
                     changed[item.id] = after
+                    if record := timeline.settled(before, item, ruling):
+                        records.append((item.id, record))
         for (due_at, now), ids in acks.items():
             self._db.execute(sql.ACK, (due_at, now, sql.given(ids)))
         self._write(changed.values())
+        self._keep(records)
         self._unsaved += _ROW_BYTES * (len(acked) + len(changed))
 
     def _rule(self, before: Standing, item: Settlement, now: int) -> Ruling:
@@ -422,12 +434,19 @@ class SqliteEngine:
         if rows:
             self._db.executemany(sql.WRITE, rows)
 
+    def _keep(self, records: Sequence[tuple[int, Record]]) -> None:
+        """Add to timelines. Not where room is short: what can end without them must not need more of it."""
+        if records and not (self._room and self._room.short):
+            kept.keep(self._db, records)
+            self._unsaved += _ROW_BYTES * len(records)
+
     # -- what is due ---------------------------------------------------------------------------------------------------
 
     def _overdue(self, command: Overdue) -> Lapsed:
         items: list[Settled] = []
         gone: list[int] = []
         changed: list[Standing] = []
+        records: list[tuple[int, Record]] = []
         for row in self._db.execute(sql.SELECT_DUE, (command.now, self._chunk(command.limit))).fetchall():
             before = sql.standing(row, self.catalog.names)
             if not before.queue:  # of a dropped queue
@@ -441,10 +460,13 @@ class SqliteEngine:
             else:
                 changed.append(after)
                 self._moved(before, after)
+                if record := timeline.lapsed(before, after, fate):
+                    records.append((before.id, record))
         if gone:
             self.catalog.leaving(sql.given(gone))
             self._db.execute(sql.DELETE, (sql.given(gone),))
         self._write(changed)
+        self._keep(records)
         self._unsaved += _ROW_BYTES * len(items)
         left = self._db.execute(sql.NEXT_DUE).fetchone()
         return Lapsed(items, left[0] if left else None)
@@ -456,15 +478,25 @@ class SqliteEngine:
         else:
             source = self.catalog.row(command.source)
             found = self._db.execute(sql.SELECT_DEAD, (source.id, command.queue, command.limit)).fetchall()
-        changed = []
-        for values in found:
-            before = sql.standing(values, self.catalog.names)
-            after = lifecycle.redrive(before, command.queue, home.config, command.now)
+        befores = [sql.standing(values, self.catalog.names) for values in found]
+        self._redriven([(b, lifecycle.redrive(b, command.queue, home.config, command.now)) for b in befores])
+        return [standing.id for standing in befores]
+
+    def _retry(self, command: Retry) -> Settled:
+        before = self._standings([command.id]).get(command.id)
+        if before is None:
+            return Settled(command.id, "not_found")
+        ruling = lifecycle.retry(before, self.catalog.by_name[before.queue].config, command.now)
+        if ruling.refusal is None and ruling.standing is not None:
+            self._redriven([(before, ruling.standing)])
+        return settled(before, ruling)
+
+    def _redriven(self, changes: Sequence[tuple[Standing, Standing]]) -> None:
+        for before, after in changes:
             self._moved(before, after)
-            changed.append(after)
-        self._write(changed)
-        self._unsaved += _ROW_BYTES * len(changed)
-        return [standing.id for standing in changed]
+        self._write(after for _, after in changes)
+        self._keep([(before.id, timeline.redriven(before, after)) for before, after in changes])
+        self._unsaved += _ROW_BYTES * len(changes)
 
     # -- administration ------------------------------------------------------------------------------------------------
 

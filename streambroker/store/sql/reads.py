@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from streambroker.core.message import STATES_OF, Message, State, Status
 from streambroker.core.policy import QueueConfig
+from streambroker.core.timeline import Record
 from streambroker.store import paging
 from streambroker.store.contract import Queue
+from streambroker.store.sql import timeline
 from streambroker.store.sql.statements import CONTENT, MESSAGE_COLUMNS, message
 
 SCAN_LIMIT = 20_000
@@ -24,6 +26,7 @@ SCAN_LIMIT = 20_000
 
 _NAME = "(SELECT name FROM queue WHERE queue.id = message.queue_id)"
 _GET = text(f"SELECT {MESSAGE_COLUMNS}, {_NAME} AS queue_name FROM message WHERE message.id = :id")
+_TIMELINE = text(timeline.SELECT)
 _QUEUES = text("SELECT name, config, paused, created_at, owner FROM queue WHERE name IS NOT NULL ORDER BY name")
 _LEASES = text(
     "SELECT name, holder, count(*) FROM queue CROSS JOIN message ON queue_id = queue.id AND state = 2 "
@@ -61,6 +64,11 @@ class Reader:
         async with self._engine.connect() as connection:
             row = (await connection.execute(_GET, {"id": message_id})).fetchone()
         return message(row, row[-1]) if row and row[-1] is not None else None
+
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        """See `contract.Store`."""
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(_timeline, message_id)
 
     async def queues(self) -> list[Queue]:
         """See `contract.Store`."""
@@ -121,6 +129,15 @@ def _browse(
             if filtered and looked == SCAN_LIMIT:
                 return found, paging.cursor(candidate)
     return found, None
+
+
+def _timeline(connection: Connection, message_id: int) -> tuple[Message, list[Record]] | None:
+    connection.exec_driver_sql("BEGIN")  # as in `_browse`
+    row = connection.execute(_GET, {"id": message_id}).fetchone()
+    if row is None or row[-1] is None:
+        return None
+    records = [timeline.record(kept) for kept in connection.execute(_TIMELINE, {"id": message_id})]
+    return message(row, row[-1]), records
 
 
 def _steps(states: tuple[State, ...], after: paging.Position | None) -> Iterator[tuple[State, int, int]]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from streambroker.core.errors import StorageFailed
 from streambroker.core.message import Message, Status
+from streambroker.core.timeline import Record
 from streambroker.store.contract import Command, Depth, Queue
 from streambroker.store.groupcommit import GroupCommit
 from streambroker.store.sql.connection import DATABASE, DirectoryLock, open_writer
@@ -76,6 +77,9 @@ class SqliteStore:
 
     async def get(self, message_id: int) -> Message | None:
         return await self._reader.get(message_id)
+
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        return await self._reader.timeline(message_id)
 
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None

@@ -104,6 +104,7 @@ DELETE_QUEUE = "DELETE FROM queue WHERE id = ?"
 
 COUNT = "SELECT queue_id, state, count(*) FROM message GROUP BY queue_id, state"
 LAST_ID = "SELECT max(id) FROM message"
+SELECT_SESSIONS = f"SELECT {_STANDING} FROM message WHERE state = 2 AND due_at IS NULL AND queue_id = ?"
 # After a restart a session's lease has no session: given back, which is no failure.
 GIVE_BACK = "UPDATE message SET state = 0, due_at = expires_at WHERE state = 2 AND due_at IS NULL AND queue_id = ?"
 # A clock that was set back while the broker was down must not make a lease longer than it was given.

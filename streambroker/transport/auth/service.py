@@ -40,7 +40,7 @@ class TokenPair(msgspec.Struct, frozen=True):
     access_token: str
     refresh_token: str
     expires_in: int
-    token_type: str = "bearer"
+    token_type: str = "bearer"  # noqa: S105
 
     def __repr__(self) -> str:
         # A pair in a traceback or a log line must not let its reader in.

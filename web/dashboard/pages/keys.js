@@ -28,7 +28,7 @@ export async function show(root, { api, session }) {
     return api.get("/api-keys", { query: { limit: 100, cursor: pages.at() }, signal });
   }
 
-  /** @param {{items: Key[], next_cursor: string | null}} page */
+  /** @param {{items: Key[], next_cursor: string | null}} page @returns {HTMLElement} */
   function draw(page) {
     pages.found(page.next_cursor);
     if (page.items.length > 0) return table(api, session, page.items, list.reload);

@@ -120,11 +120,11 @@ function tiles(t) {
     ["settled", "neutral", (line) => rate(line.settled)],
   ];
   const made = all.map(([id, tone, text]) => {
-    const value = el("dd", { testid: `queue-figure-${id}` });
-    const note = id === "pending" ? el("span", { class: "faint tile-note", testid: "queue-figure-delayed" }) : null;
-    return { node: el("div", { class: `tile tone-${tone}` }, el("dt", { text: t(`queues.${id}`) }), value, note), value, note, text };
+    const value = el("span", { class: "tile-value", testid: `queue-figure-${id}` });
+    const extra = id === "pending" ? [el("span", { class: "faint tile-note", testid: "queue-figure-delayed" }), spark.node] : [];
+    const node = el("div", { class: `tile tone-${tone}` }, el("dt", { text: t(`queues.${id}`) }), el("dd", {}, value, extra));
+    return { node, value, note: extra[0], text };
   });
-  made[0].node.append(/** @type {any} */ (spark.node));
   return {
     node: el("dl", { class: "tiles", testid: "queue-figures" }, made.map((one) => one.node)),
     /** @param {QueueLine} line */

@@ -61,7 +61,7 @@ export function openMenu(anchor, items) {
   }
 
   anchor.setAttribute("aria-expanded", "true");
-  document.body.append(menu);
+  (anchor.closest("main") ?? document.body).append(menu);
   place(menu, anchor);
   rows[0].focus({ preventScroll: true });
   const elsewhere = (/** @type {Event} */ event) => {
