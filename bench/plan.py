@@ -39,6 +39,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Messages per second."""
     latency_seconds: float = 8.0
 
+    logins_at_once: int = 200
+    login_seconds: float = 5.0
+
     idle_connections: int = 5_000
     idle_seconds: float = 10.0
 

@@ -82,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "memory"
     max_message_bytes: Annotated[int, Meta(ge=1_024, le=64 * 1024 * 1024, description="Largest content.")] = 1024 * 1024
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000, description="Connections of everybody together.")] = 12_000
+    max_connections_per_address: Annotated[
+        int, Meta(ge=0, description="Connections of an address on which nobody has logged in; 0: any.")
+    ] = 256
     max_connections_per_user: Annotated[int, Meta(ge=0, description="WebSockets and polls of a member; 0: any.")] = 100
     max_in_flight_per_user: Annotated[int, Meta(ge=0, description="Leases of a member at a time; 0: any.")] = 100_000
     max_queues: Annotated[int, Meta(ge=1, le=1_000_000, description="Queues of everybody together.")] = 10_000

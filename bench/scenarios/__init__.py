@@ -13,6 +13,7 @@ from bench.scenarios.hung import hung
 from bench.scenarios.idle import idle
 from bench.scenarios.latency import latency
 from bench.scenarios.limits import limits
+from bench.scenarios.logins import logins
 from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
 
@@ -28,4 +29,5 @@ SCENARIOS: dict[str, Scenario] = {
     "idle": idle,
     "hung": hung,
     "limits": limits,
+    "logins": logins,
 }

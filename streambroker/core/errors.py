@@ -117,10 +117,28 @@ class RefreshRaced(BrokerError):
     code, status, retryable = "refresh_raced", 409, True
 
 
+class RequestTimeout(BrokerError):
+    """The request did not come in time; nothing was done."""
+
+    code, status, retryable = "request_timeout", 408, True
+
+
 class TooLarge(BrokerError):
     """The body, or the content in it, is larger than the broker takes."""
 
     code, status = "too_large", 413
+
+
+class TargetTooLong(TooLarge):
+    """The path and query of the request."""
+
+    status = 414
+
+
+class HeadTooLarge(TooLarge):
+    """The head of the request, or the number of its fields."""
+
+    status = 431
 
 
 class UnsupportedMediaType(BrokerError):

@@ -77,7 +77,11 @@ class Front:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = scope["streambroker.headers"] = dict(scope["headers"])
+        fields = scope["headers"]
+        headers = scope["streambroker.headers"] = dict(fields)
+        doubled = len(headers) != len(fields)
+        if doubled:
+            _join_lists(headers, fields)
         given = headers.get(b"x-request-id", b"")
         scope["streambroker.request_id"] = (
             given if _REQUEST_ID(given) else b"%b-%x" % (self._prefix, next(self._numbers))
@@ -92,6 +96,8 @@ class Front:
             scope["path"] = path[3:]
             scope["raw_path"] = scope.get("raw_path", b"/v1")[3:]
         try:
+            if doubled:
+                _check_single(fields)
             self._check(scope, headers)
         except BrokerError as error:
             await refuse(scope, send, error)
@@ -139,6 +145,25 @@ class Front:
             await send(message)
 
         await self._app(scope, receive, send_to_it)
+
+
+_SINGLE = (b"host", b"authorization")
+_LISTS = (b"x-forwarded-for", b"x-forwarded-proto")
+
+
+def _join_lists(headers: dict[bytes, bytes], fields: Sequence[tuple[bytes, bytes]]) -> None:
+    """Make one value of a list that came in several lines (RFC 9110, section 5.3); of others the last one counts."""
+    for name in _LISTS:
+        if name in headers:
+            headers[name] = b", ".join(value for other, value in fields if other == name)
+
+
+def _check_single(fields: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raise `Malformed` where somebody else may have read the line that we do not (RFC 9112, section 3.2)."""
+    names = [name for name, _ in fields]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            raise Malformed(f"the request has more than one {name.decode().capitalize()} line")
 
 
 _PREFLIGHT = [

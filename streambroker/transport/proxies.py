@@ -28,7 +28,7 @@ class TrustedProxies:
 
         Where a proxy says nothing or no address, it is the last that is known to be true: the proxy's own.
         """
-        if not self._networks or not self._is_proxy(peer):
+        if not self.trusts(peer):
             return peer
         client = peer
         for entry in reversed(headers.get(b"x-forwarded-for", b"").split(b",")):
@@ -36,27 +36,30 @@ class TrustedProxies:
             if address is None:
                 return client
             client = str(address)
-            if not self._trusts(address):
+            if not self._includes(address):
                 return client
         return client
 
     def scheme(self, headers: Mapping[bytes, bytes], peer: str, scheme: str) -> str:
         """``https`` or ``http``, as the client used it: what the nearest proxy says in ``X-Forwarded-Proto``."""
-        if not self._networks or not self._is_proxy(peer):
+        if not self.trusts(peer):
             return scheme
         told = headers.get(b"x-forwarded-proto", b"").rpartition(b",")[2].strip().lower()
         return told.decode() if told in (b"http", b"https") else scheme
 
-    def _is_proxy(self, peer: str) -> bool:
+    def trusts(self, peer: str) -> bool:
+        """Whether this address is a trusted proxy's."""
+        if not self._networks:
+            return False
         known = self._peers.get(peer)
         if known is None:
             address = _address_in(peer)
-            known = address is not None and self._trusts(address)
+            known = address is not None and self._includes(address)
             if len(self._peers) < _REMEMBERED:
                 self._peers[peer] = known
         return known
 
-    def _trusts(self, address: _Address) -> bool:
+    def _includes(self, address: _Address) -> bool:
         return any(address in network for network in self._networks)
 
 

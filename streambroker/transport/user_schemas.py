@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streambroker.core.access import Grant, Grants, Role
-from streambroker.transport.schemas import Body, Limit, Secret
+from streambroker.transport.schemas import Body, Limit
 
 # `(?!\n)`: "$" alone lets a trailing newline through.
 USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$(?!\n)"
@@ -40,7 +40,7 @@ class UserChange(Body, frozen=True):
 class PasswordChange(Body, frozen=True):
     """The password now and the one from now on."""
 
-    current_password: Secret
+    current_password: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
     new_password: NewPassword
 
 

@@ -43,8 +43,8 @@ class UserDoor:
         return reply(schemas.UserList(items, items[-1].username if len(seen) > page.limit else None))
 
     async def create_user(self, call: Call) -> Reply:
-        """Create a user. For admins."""
-        require_admin(call.user)
+        """Create a user. For admins who have logged in."""
+        _require_manager(call.user)
         given = await call.json(_user)
         if given.username == _RESERVED:
             raise invalid("/username", f"{_RESERVED!r} stands for the caller in paths; take another name")
@@ -55,11 +55,12 @@ class UserDoor:
         return reply(_shown(self._named(call)))
 
     async def change_user(self, call: Call) -> Reply:
-        """Change a user; members that are absent stay. For admins.
+        """Change a user; members that are absent stay. For admins who have logged in.
 
         Rights hold at once. Another password and disabling end all the user's sessions; a disabled user's API keys
         rest.
         """
+        _require_manager(call.user)
         account = self._named(call)
         given = await call.json(_change)
         changed = await self._auth.users.change(
@@ -72,7 +73,8 @@ class UserDoor:
         return reply(_shown(changed))
 
     async def delete_user(self, call: Call) -> Reply:
-        """Delete a user with all sessions and API keys; queues and messages stay. For admins."""
+        """Delete a user with all sessions and API keys; queues and messages stay. For admins who have logged in."""
+        _require_manager(call.user)
         await self._auth.users.remove(self._named(call).username)
         return Reply(204)
 
@@ -135,7 +137,7 @@ class UserDoor:
         given = await call.json(_key)
         if not given.name.isprintable():
             raise invalid("/name", "holds a character that cannot be printed")
-        expires_at = None if given.expires_at is None else milliseconds(given.expires_at)
+        expires_at = None if given.expires_at is None else milliseconds(given.expires_at, "/expires_at")
         key, secret = await self._auth.keys.create(call.user.username, given.name, given.grants, expires_at)
         shown = _shown_key(key)
         return reply(
@@ -143,9 +145,12 @@ class UserDoor:
         )
 
     async def list_keys(self, call: Call) -> Reply:
-        """List the caller's API keys, for an admin everybody's; the keys themselves are nowhere kept."""
+        """List the caller's API keys, for an admin everybody's; an API key sees itself.
+
+        The keys themselves are nowhere kept.
+        """
         page = call.options(schemas.KeyListQuery)
-        seen = self._auth.keys.page(_own(call.user), page.cursor or "", page.limit + 1)
+        seen = self._auth.keys.page(_own(call.user), page.cursor or "", page.limit + 1, only=call.user.key_id)
         items = [_shown_key(key) for key in seen[: page.limit]]
         return reply(schemas.ApiKeyList(items, items[-1].id if len(seen) > page.limit else None))
 
@@ -197,6 +202,15 @@ class UserDoor:
             ),
             Endpoint("DELETE", key, self.delete_key, "Delete an API key", answers={204: None}),
         ]
+
+
+def _require_manager(who: Principal) -> None:
+    """Return when `who` may make, change and delete users; raises `Forbidden`.
+
+    A key that leaked from a worker must not make itself an admin that outlives it.
+    """
+    require_admin(who)
+    require_session(who, "log in to manage users")
 
 
 def _own(who: Principal) -> str | None:

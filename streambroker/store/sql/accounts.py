@@ -79,12 +79,46 @@ class Accounts:
         """Store a new user; False, and nothing stored, when the name is taken."""
         return await self._run(lambda connection: _insert_user(connection, account))
 
-    async def add_first(self, account: Account) -> bool:
-        """Store a user if there is none at all; False otherwise."""
+    async def add_first(self, account: Account, unseen: bool) -> bool:
+        """Store a user if there is none at all; False otherwise. `unseen`: nobody has read the password yet."""
 
         def work(connection: sqlite3.Connection) -> bool:
             empty = connection.execute("SELECT 1 FROM users LIMIT 1").fetchone() is None
-            return empty and _insert_user(connection, account)
+            added = empty and _insert_user(connection, account)
+            if added and unseen:
+                _mark(connection, account.username, unseen)
+            return added
+
+        return await self._run(work)
+
+    async def unseen(self) -> str | None:
+        """The user whose password was made and, as far as is known, never read."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            found = connection.execute("SELECT username FROM users WHERE unseen = 1 LIMIT 1").fetchone()
+            return None if found is None else str(found[0])
+
+        return await self._run(work)
+
+    async def seen(self, username: str) -> None:
+        """The user's password was shown."""
+        await self._run(lambda connection: _mark(connection, username, False))
+
+    async def reset(self, fresh: Account, unseen: bool, create: bool) -> Account | None:
+        """Give the user of that name the password and the generation of `fresh`, and enable it; the user as it is now.
+
+        With `create` the user is an admin then, and is stored as `fresh` where there is none. None, and nothing
+        changed, where there is none otherwise.
+        """
+
+        def work(connection: sqlite3.Connection) -> Account | None:
+            account = _select_user(connection, fresh.username)
+            if account is None and not (create and _insert_user(connection, fresh)):
+                return None
+            changed = fresh if account is None else _renewed(account, fresh, fresh.role if create else account.role)
+            _update_user(connection, changed)
+            _mark(connection, fresh.username, unseen)
+            return changed
 
         return await self._run(work)
 
@@ -127,7 +161,8 @@ class Accounts:
 
         def work(connection: sqlite3.Connection) -> bool:
             changed = connection.execute(
-                "UPDATE users SET password_hash = ?, updated_at = ? WHERE username = ? AND password_hash = ?",
+                "UPDATE users SET password_hash = ?, updated_at = ?, unseen = 0"
+                " WHERE username = ? AND password_hash = ?",
                 (new, now, username, old),
             )
             return changed.rowcount == 1
@@ -171,10 +206,30 @@ def _insert_user(connection: sqlite3.Connection, account: Account) -> bool:
 
 
 def _update_user(connection: sqlite3.Connection, account: Account) -> None:
+    # A password that somebody chose is one that somebody knows: the next start must leave it alone.
+    connection.execute(
+        "UPDATE users SET unseen = unseen AND password_hash = ? WHERE username = ?",
+        (account.password_hash, account.username),
+    )
     connection.execute(
         "UPDATE users SET password_hash = ?, role = ?, grants = ?, disabled = ?, updated_at = ?, generation = ?"
         " WHERE username = ?",
         (*_changeable(account), account.username),
+    )
+
+
+def _mark(connection: sqlite3.Connection, username: str, unseen: bool) -> None:
+    connection.execute("UPDATE users SET unseen = ? WHERE username = ?", (int(unseen), username))
+
+
+def _renewed(account: Account, fresh: Account, role: Role) -> Account:
+    return replace(
+        account,
+        password_hash=fresh.password_hash,
+        role=role,
+        disabled=False,
+        updated_at=fresh.updated_at,
+        generation=fresh.generation,
     )
 
 

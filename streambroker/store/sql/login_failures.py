@@ -34,6 +34,10 @@ class LoginFailures:
         """Those that failed after `since`, the oldest first; all others are deleted."""
         return await self._run(lambda connection: _load(connection, since))
 
+    async def clear(self) -> None:
+        """Forget all of them."""
+        await self._run(lambda connection: connection.execute("DELETE FROM login_failures").rowcount)
+
     async def save(self, changed: Sequence[Failures], gone: Sequence[bytes]) -> None:
         """Store some and delete others."""
         await self._run(lambda connection: _save(connection, changed, gone))

@@ -6,13 +6,16 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from streambroker.core.timeline import Mark, Record
+from streambroker.core.timeline import MOST_RECORDS, Mark, Record
+from streambroker.store.sql.statements import given
 
-# Numbered for each message: the table's trigger drops what is older than the newest hundred.
-_KEEP = (
-    "INSERT INTO timeline VALUES "
-    "(?1, (SELECT ifnull(max(number), 0) + 1 FROM timeline WHERE message_id = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+# Records are numbered from 1 for each message; the numbers that stand there are asked for all messages at once.
+_NUMBERS = (
+    "SELECT message_id, max(number) FROM timeline WHERE message_id IN (SELECT value FROM json_each(?)) "
+    "GROUP BY message_id"
 )
+_KEEP = "INSERT INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET = "DELETE FROM timeline WHERE message_id = ? AND number <= ?"
 SELECT = (
     "SELECT at, mark, attempt, consumer, delivered_at, lease_expires_at, error FROM timeline "
     "WHERE message_id = :id ORDER BY number"
@@ -23,14 +26,19 @@ _MARKS = tuple(Mark)
 
 
 def keep(connection: sqlite3.Connection, records: Sequence[tuple[int, Record]]) -> None:
-    """Write records, each with the message's id, in their order."""
-    connection.executemany(
-        _KEEP,
-        [
-            (number, r.at, int(r.mark), r.attempt, r.consumer, r.delivered_at, r.lease_expires_at, r.error)
-            for number, r in records
-        ],
-    )
+    """Write records, each with the message's id, in their order; of each message no more than `MOST_RECORDS` stay."""
+    last: dict[int, int] = dict(connection.execute(_NUMBERS, (given(message_id for message_id, _ in records),)))
+    rows, forgotten = [], []
+    for message_id, r in records:
+        number = last[message_id] = last.get(message_id, 0) + 1
+        rows.append(
+            (message_id, number, r.at, int(r.mark), r.attempt, r.consumer, r.delivered_at, r.lease_expires_at, r.error)
+        )
+        if number > MOST_RECORDS:
+            forgotten.append((message_id, number - MOST_RECORDS))
+    connection.executemany(_KEEP, rows)
+    if forgotten:
+        connection.executemany(_FORGET, forgotten)
 
 
 def record(row: Any) -> Record:

@@ -60,9 +60,13 @@ class Keyring:
             raise Unauthenticated("The API key has expired. Make a new one.")
         return key
 
-    def page(self, username: str | None, after: str, most: int) -> list[ApiKey]:
-        """Keys in the order in which they were made, those after the id `after`; of one user, or (None) of all."""
-        ids = sorted(k.id for k in self._keys.values() if k.id > after and username in (None, k.username))
+    def page(self, username: str | None, after: str, most: int, only: str | None = None) -> list[ApiKey]:
+        """Keys in the order in which they were made, those after the id `after`; of one user, or (None) of all.
+
+        `only` is the id of the one key that may be among them.
+        """
+        one = self._keys.values() if only is None else [key for key in [self.find(only)] if key is not None]
+        ids = sorted(k.id for k in one if k.id > after and username in (None, k.username))
         return [self._keys[key_id] for key_id in ids[:most]]
 
     async def create(

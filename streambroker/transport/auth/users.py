@@ -59,23 +59,55 @@ class Users:
         """Create the user `admin` when there is no user at all.
 
         The answer is the generated password, to be shown once, or None when there are users already or `password`
-        (not None, not empty) was taken. Raises `ConfigError` when `password` cannot be one.
+        (not None, not empty) was taken. Until `first_password_shown` was called, nobody may have read it: the next
+        start makes another one. Raises `ConfigError` when `password` cannot be one.
         """
-        if self._users:
+        if self._users and await self._accounts.unseen() != FIRST_USER:
             return None
         if password:
-            _check_first_password(password)
-        # 144 random bits, without characters that a shell or an eye stumbles over.
-        chosen = password or self._random_bytes(18).hex()
+            check_first_password(password)
+        chosen = password or self._generated()
         try:
             password_hash = await self._passwords.hash(chosen)
         except BrokerError as error:
             raise ConfigError(f"The first administrator's password: {error.detail}") from None
         account = self._new_account(FIRST_USER, password_hash, Role.ADMIN, ())
-        if not await self._accounts.add_first(account):
+        if self._users:
+            await self._store_reset(account, unseen=not password)
+        elif await self._accounts.add_first(account, unseen=not password):
+            self._users[account.username] = account
+        else:
             return None
-        self._users[account.username] = account
         return None if password else chosen
+
+    async def first_password_shown(self) -> None:
+        """What `first_start` made up was shown; call it once that is certain."""
+        await self._accounts.seen(FIRST_USER)
+
+    async def reset(self, username: str, password: str | None) -> str:
+        """Let whoever has the machine in again: the password that holds from now on, made up where None is given.
+
+        The user is enabled, and all its sessions end; its API keys stay. `admin` is an admin again, and is created
+        where it is gone; other users keep their role. Raises `NotFound`, and `Invalid` for a password that is not taken.
+        """
+        if password is not None:
+            check_new_password(username, password)
+        if username != FIRST_USER and self.find(username) is None:
+            raise _unknown(username)
+        chosen = password or self._generated()
+        fresh = self._new_account(username, await self._passwords.hash(chosen), Role.ADMIN, ())
+        await self._store_reset(fresh, unseen=False)
+        return chosen
+
+    async def _store_reset(self, fresh: Account, unseen: bool) -> None:
+        account = await self._accounts.reset(fresh, unseen, create=fresh.username == FIRST_USER)
+        if account is None:
+            raise _unknown(fresh.username)
+        self._has_become(account)
+
+    def _generated(self) -> str:
+        # 144 random bits, without characters that a shell or an eye stumbles over.
+        return self._random_bytes(18).hex()
 
     async def add(self, username: str, password: str, role: Role, grants: tuple[Grant, ...]) -> Account:
         """Create a user.
@@ -197,7 +229,8 @@ class Users:
             self._users[account.username] = replace(latest, password_hash=new, updated_at=now)
 
 
-def _check_first_password(password: str) -> None:
+def check_first_password(password: str) -> None:
+    """Raise `ConfigError` for one that nobody may have, and warn of one that is short."""
     if password.casefold() == FIRST_USER:
         raise ConfigError(
             "admin_password is the name of the user, the first thing that anybody tries; set another one, or none "

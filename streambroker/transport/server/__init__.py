@@ -6,5 +6,6 @@ from streambroker.transport.server.bounds import Deadlines
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.listening import affordable, listen
 from streambroker.transport.server.serving import Server, configured
+from streambroker.transport.server.strangers import RECOGNIZED
 
-__all__ = ["Deadlines", "Server", "ServerConfig", "affordable", "configured", "listen"]
+__all__ = ["RECOGNIZED", "Deadlines", "Server", "ServerConfig", "affordable", "configured", "listen"]

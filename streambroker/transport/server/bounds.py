@@ -10,8 +10,17 @@ MAX_TARGET = 8 * 1024
 """Bytes of a request's target: its path and query."""
 MAX_FIELDS = 100
 """Header fields of one request."""
+MAX_UNKNOWN = 16 * 1024
+"""Bytes of a WebSocket message, give or take one `PORTION`, as long as nobody is recognized."""
 PORTION = 4 * 1024
 """Bytes that are parsed at a time. What they hold at most (requests, frames) is what one client has at once."""
+
+FRAMING = 8
+"""Bytes of chunk headers, extensions and trailers that a chunked body may have for each byte of content."""
+REFUSED_AT_ONCE = 128
+"""So many connections too many may wait for their request to be answered."""
+GLIMPSE_S = 0.02
+"""So long the others wait for it: some clients look at no answer that came before they have asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Deadlines:
     unread: float = 10.0
     """Without taking any of what waits to be sent to it."""
     refused: float = 1.0
-    """To send a request that is one connection too many."""
+    """To send a request on a connection that is one too many, or to be recognized on one too many of its address."""
     idle: float = 75.0
     """Between two requests on one connection."""
+    idle_unknown: float = 10.0
+    """Likewise, as long as nobody is recognized on it."""

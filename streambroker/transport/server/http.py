@@ -9,36 +9,35 @@ import asyncio
 import contextvars
 import enum
 import logging
+from functools import partial
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from streambroker.core.errors import BrokerError, Malformed
-from streambroker.transport.server.bounds import MAX_FIELDS, MAX_HEAD, MAX_TARGET, PORTION
+from streambroker.core.errors import BrokerError, Malformed, RequestTimeout
+from streambroker.transport.server.bounds import (
+    FRAMING,
+    GLIMPSE_S,
+    MAX_FIELDS,
+    MAX_HEAD,
+    MAX_TARGET,
+    PORTION,
+    REFUSED_AT_ONCE,
+)
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.flow import Flow
+from streambroker.transport.server.heads import head_fault
 from streambroker.transport.server.onewrite import OneWrite
-from streambroker.transport.server.refusals import (
-    HeadTooLarge,
-    RequestTimeout,
-    TargetTooLong,
-    answer,
-    too_many,
-    whole_reply,
-)
+from streambroker.transport.server.refusals import answer, too_many, too_many_strangers, unknown_version
+from streambroker.transport.server.strangers import RECOGNIZED, Stranger
 from streambroker.transport.server.watch import NEVER
+from streambroker.transport.server.websocket import WebSocketProtocol
 from streambroker.transport.server.whole import EXTENSION, Whole
 from streambroker.transport.tls import end
 
 log = logging.getLogger(__name__)
-
-REFUSED_AT_ONCE = 128
-"""So many connections too many may wait for their request to be answered; more are answered before it comes."""
-_FRAMING = 8
-"""Bytes of chunk headers, extensions and trailers that a chunked body may have for each byte of content."""
-
 
 _VERSIONS = frozenset({"1.1", "1.0"})
 
@@ -65,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
     Answers stay in the order of the requests, also those to what is no request.
     """
 
+    config: ServerConfig
     flow: Flow
 
     def __init__(self, config: ServerConfig, *args: Any, **kwargs: Any) -> None:
@@ -77,6 +77,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._content = 0  # bytes of the body
         self._serving: RequestResponseCycle | None = None
         self._fault: BrokerError | None = None
+        self._stranger = Stranger()
+        self._lasting = True  # whether the client wants to keep the connection on which it is served
         self._surplus = False  # one too many, that stays for its answer only
         self._upgrading = False
         self._apart = False  # what comes is not simply parsed
@@ -95,17 +97,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         watch = self._watch
         if len(self.connections) - watch.surplus > watch.most:
-            watch.surplus += 1
-            self._surplus = self._apart = True
-            self._fault = too_many(watch.most)
-            if watch.surplus > REFUSED_AT_ONCE:
-                self._refuse(self._fault)
-                return
+            self._be_surplus(too_many(watch.most))
+        elif (stranger := self.config.strangers.enter(self.client[0] if self.client else "")) is not None:
+            self._stranger = stranger
+        else:
+            self._be_surplus(too_many_strangers())
         watch.add(self)
+
+    def _be_surplus(self, fault: BrokerError) -> None:
+        """Stay for the answer only."""
+        self._watch.surplus += 1
+        self._surplus = self._apart = True
+        self._fault = fault
+        if self._watch.surplus > REFUSED_AT_ONCE:
+            self.loop.call_later(GLIMPSE_S, self._refuse_unless_gone, fault)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.discard(self)
         self._watch.surplus -= self._surplus
+        self._stranger.leave()
         self._unset_keepalive_if_required()
         self._unfed.clear()
         self.pipeline.clear()
@@ -162,22 +172,14 @@ class HttpProtocol(HttpToolsProtocol):
             self._watch.add(self)
         self._got += size
         if self._stage is _BODY:
-            if self._got - self._content > MAX_HEAD + _FRAMING * self._content:
+            if self._got - self._content > MAX_HEAD + FRAMING * self._content:
                 self._refuse(Malformed("a chunked body with far more framing than content"))
         elif self._stage is _HEAD and (fault := self._head_fault()) is not None:
             self._refuse(fault)
 
     def _head_fault(self) -> BrokerError | None:
-        if len(self.url) > MAX_TARGET:
-            return TargetTooLong(f"the path and query have more than {MAX_TARGET:,} bytes")
-        if len(self.headers) > MAX_FIELDS:
-            return HeadTooLarge(f"the request has more than {MAX_FIELDS} header fields")
-        if self._since and self._got > MAX_HEAD:
-            return HeadTooLarge(f"the head of the request has more than {MAX_HEAD:,} bytes")
-        if self.parser.should_upgrade() and any(_announces_body(name, value) for name, value in self.headers):
-            # The parser takes what follows an upgrade for something else, and would find a request in the body.
-            return Malformed("a request that asks for an upgrade cannot have a body")
-        return None
+        size = self._got if self._since else 0
+        return head_fault(self.url, self.headers, size, upgrade=self.parser.should_upgrade())
 
     # -- what the parser tells -----------------------------------------------------------------------------------------
 
@@ -204,6 +206,8 @@ class HttpProtocol(HttpToolsProtocol):
                 cycle.transport = OneWrite(self.transport)
             scope: dict[str, Any] = cycle.scope
             scope[EXTENSION] = Whole(cycle, self.transport, self._always)
+            if not self._stranger.recognized:
+                scope[RECOGNIZED] = self._recognized
 
     # What is below is called for each request, and does what uvicorn's own does with fewer calls.
 
@@ -232,10 +236,18 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
         if cycle.scope["http_version"] not in _VERSIONS:
-            app = _unknown_version
+            app = unknown_version
+        if self._stranger.on_trial:
+            self._lasting, cycle.keep_alive = cycle.keep_alive, False
         task = self.loop.create_task(cycle.run_asgi(app), context=contextvars.Context())
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def _recognized(self) -> None:
+        """The application knows who asks."""
+        if self._stranger.on_trial and self._serving is not None:
+            self._serving.keep_alive = self._lasting
+        self._stranger.recognize()
 
     def on_response_complete(self) -> None:
         """The next request, or the last words, or a wait for what comes.
@@ -263,7 +275,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._stage = _NONE
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
-            self._look_again_in(self.timeout_keep_alive)
+            self._look_again_in(self._may_be_idle())
+
+    def _may_be_idle(self) -> float:
+        known = self._stranger.recognized or self._stranger.trusted
+        return self._watch.deadlines.idle if known else self._watch.deadlines.idle_unknown
 
     def _look_again_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
@@ -273,7 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = None
         if self._stage is not _NONE or self.transport.is_closing():
             return  # the answer to what came is what looks again
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        left = self._idle_since + self._may_be_idle() - self.loop.time()
         if left > 0:
             self._look_again_in(left)
         else:
@@ -296,6 +312,10 @@ class HttpProtocol(HttpToolsProtocol):
                 self.pipeline.popleft()
             self._last_words = answer(error)
             self.flow.hold()
+
+    def _refuse_unless_gone(self, error: BrokerError) -> None:
+        if not (self._deaf or self.transport.is_closing()):
+            self._refuse(error)
 
     def _close_with(self, last_words: bytes) -> None:
         if last_words:
@@ -320,6 +340,7 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._unset_keepalive_if_required()
             self._watch.discard(self)
+            self.ws_protocol_class = partial(WebSocketProtocol, stranger=self._stranger)  # type: ignore[assignment]
             self.handle_websocket_upgrade()
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
@@ -358,12 +379,14 @@ class HttpProtocol(HttpToolsProtocol):
         due = self._since + self._allowed()
         if now < due:
             return due
+        if self._stranger.on_trial and self._stranger.spared():
+            return now
         self._too_late()
         return NEVER
 
     def _allowed(self) -> float:
         deadlines = self._watch.deadlines
-        if self._fault is not None:
+        if self._fault is not None or self._stranger.on_trial:
             return deadlines.refused
         if self._stage is not _BODY:
             return deadlines.head
@@ -374,17 +397,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         if self._fault is not None:
             self._refuse(self._fault)
+        elif self._stranger.on_trial:
+            self._refuse(too_many_strangers())
         elif self._stage is _NONE:  # it has asked for nothing
             self.transport.close()
         else:
             self._refuse(RequestTimeout("the request did not come in time; nothing of it was done"))
-
-
-def _announces_body(name: bytes, value: bytes) -> bool:
-    return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0") != b"")
-
-
-async def _unknown_version(scope: Any, receive: Any, send: Any) -> None:
-    refusal = whole_reply(Malformed("the request must be HTTP/1.1"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
-    await send({"type": "http.response.body", "body": refusal.body})

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import secrets
 from http import HTTPStatus
+from typing import Any
 
-from streambroker.core.errors import BrokerError, Forbidden, Internal, Malformed, MethodNotAllowed, Overloaded, TooLarge
+from streambroker.core.errors import (
+    BrokerError,
+    Forbidden,
+    HeadTooLarge,
+    Internal,
+    Malformed,
+    MethodNotAllowed,
+    Overloaded,
+    RateLimited,
+    TargetTooLong,
+)
 from streambroker.transport.problems import Reply, problem_reply
 
 _RETRY_AFTER_MS = 5_000
 
 
-class TargetTooLong(TooLarge):
-    """The path and query of the request."""
-
-    status = 414
-
-
-class HeadTooLarge(TooLarge):
-    """The head of the request, or the number of its fields."""
-
-    status = 431
-
-
-class RequestTimeout(BrokerError):
-    """The request did not come in time; nothing was done."""
-
-    code, status, retryable = "request_timeout", 408, True
-
-
 def too_many(most: int) -> Overloaded:
     """The error of one connection too many."""
     return Overloaded(f"{most:,} connections are open, the most that there may be", retry_after_ms=_RETRY_AFTER_MS)
+
+
+def too_many_strangers() -> RateLimited:
+    """The error of one connection too many of an address."""
+    return RateLimited(
+        "too many connections of your address are open on which nobody has logged in", retry_after_ms=_RETRY_AFTER_MS
+    )
 
 
 _OF_STATUS: dict[int, type[BrokerError]] = {
@@ -77,3 +77,10 @@ def whole_reply(error: BrokerError) -> Reply:
         (b"connection", b"close"),
     )
     return Reply(reply.status, reply.body, headers)
+
+
+async def unknown_version(scope: Any, receive: Any, send: Any) -> None:
+    """The application of a request in another version of HTTP."""
+    refusal = whole_reply(Malformed("the request must be HTTP/1.1"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
+    await send({"type": "http.response.body", "body": refusal.body})

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -14,6 +14,7 @@ import uvicorn
 from streambroker.transport.server.bounds import Deadlines
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.http import HttpProtocol
+from streambroker.transport.server.strangers import Strangers
 from streambroker.transport.server.watch import Watch
 from streambroker.transport.server.websocket import WebSocketProtocol
 from streambroker.transport.tls import end
@@ -70,12 +71,18 @@ class Server(uvicorn.Server):
         yield
 
 
+def _nobody(address: str) -> bool:
+    return False
+
+
 def configured(
     app: Any,
     heartbeat_ms: int,
     max_frame: int,
     *,
     most_connections: int = _MANY,
+    most_of_address: int | None = None,
+    trusted: Callable[[str], bool] = _nobody,
     deadlines: Deadlines = _DEADLINES,
     tls: ssl.SSLContext | None = None,
     tls_handshake_s: float = 5,
@@ -87,6 +94,11 @@ def configured(
     `heartbeat_ms` is how often a WebSocket is pinged, `max_frame` the bytes of its largest message. Beyond
     `most_connections`, WebSockets among them, clients are answered 503. `headers` go with each answer of the
     application.
+
+    With `most_of_address` the application says on whose connections it has recognized somebody: it calls what it finds
+    in the scope under `RECOGNIZED`. Until then a connection counts for its address, of which no more than so many stay
+    (0: any number) and never more than half of `most_connections` are taken; it is idle for a short time only; and a
+    message on its WebSocket is small. Addresses that are `trusted` are proxies, and not counted.
     """
     config = ServerConfig(
         app,
@@ -111,6 +123,7 @@ def configured(
         ssl_context_factory=None if tls is None else lambda config, default: tls,
     )
     config.watch = Watch(deadlines, most_connections)
+    config.strangers = Strangers(most_of_address, max(most_connections // 2, 1), trusted)
     if tls is not None:
         config.tls_handshake_s, config.tls_shutdown_s = tls_handshake_s, tls_shutdown_s
     return config

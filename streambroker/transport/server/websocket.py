@@ -10,9 +10,10 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from streambroker.transport.server.bounds import PORTION
+from streambroker.transport.server.bounds import MAX_UNKNOWN, PORTION
 from streambroker.transport.server.config import ServerConfig
-from streambroker.transport.server.refusals import answer, body_of, refused_handshake
+from streambroker.transport.server.refusals import answer, body_of, refused_handshake, too_many_strangers
+from streambroker.transport.server.strangers import RECOGNIZED, Stranger
 from streambroker.transport.server.watch import NEVER
 from streambroker.transport.tls import end
 
@@ -50,9 +51,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     It parses a portion at a time, and the next one when the application has taken what the last one held.
     """
 
-    def __init__(self, config: ServerConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: ServerConfig, *args: Any, stranger: Stranger, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._watch = config.watch
+        self._stranger = stranger
+        self._unended = 0  # bytes since a frame came to its end, while nobody is recognized
+        self._on_trial_since = 0.0
         self.conn = _Conversation(max_size=config.ws_max_size, logger=self.conn.logger)
         self._unfed = bytearray()
         self._taken = 0
@@ -64,6 +68,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.discard(self)
+        self._stranger.leave()
         self._unfed.clear()
         super().connection_lost(exc)
 
@@ -72,6 +77,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):  # there is none where the handshake was refused
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions["streambroker.transport"] = self.transport
+            if not self._stranger.recognized:
+                scope: Any = self.scope
+                scope[RECOGNIZED] = self._stranger.recognize
 
     def _shake_hands(self, head: bytes) -> None:
         """Take the head of the upgrade; uvicorn says nothing to one that cannot be parsed."""
@@ -102,10 +110,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.conn.parser_exc is not None:
             self._cut_off()
             return True
-        if not self.conn.events:
-            return False
-        self.handle_events()
-        return True
+        ended = bool(self.conn.events)
+        if ended:
+            self.handle_events()
+        if not self._stranger.recognized:
+            self._bound_unknown(0 if ended else self._unended + len(data))
+        return ended
+
+    def _bound_unknown(self, unended: int) -> None:
+        """Nobody is recognized: no more is held of what came than it takes to say who one is."""
+        self._unended = unended
+        if unended + len(self._fragments) <= MAX_UNKNOWN:
+            return
+        if self.close_sent:  # it goes on though it was told that it is not welcome
+            self._cut_off()
+        else:
+            self._fail(_TOO_BIG, "a message before the hello is too big")
 
     def _feed_unfed(self) -> None:
         """Parse up to the portion that ends a frame. The next one's turn comes when that is taken."""
@@ -132,7 +152,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
-            if self._unfed:
+            if self._unfed and not self._stranger.recognized:
+                self.loop.call_soon(self._feed_unfed)  # when the application has seen who this is
+            elif self._unfed:
                 await self._next_portion()
             else:
                 self._resume_reading()
@@ -140,6 +162,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if self._stranger.on_trial and not self._on_trial_since:
+            self._on_trial_since = self.loop.time()  # not before the application has looked at its head
+            self._watch.add(self)
         if self.close_sent and self._unfed:
             self._feed_unfed()  # nobody asks for what it holds any more, but the peer's own close is behind it
 
@@ -219,13 +244,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     # -- cutting off ---------------------------------------------------------------------------------------------------
 
     def _fail(self, code: int, reason: str) -> None:
-        if not (self.close_sent or self.transport.is_closing()):
-            self.conn.fail(code, reason)
-            self._cut_off()
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.fail(code, reason)
+        self._cut_off()
 
     def _cut_off(self) -> None:
         """Say the close code and be done with the peer."""
         self._unfed.clear()
+        if not self.handshake_complete:
+            self.transport.abort()  # there is no WebSocket yet on which to say anything
+            return
         if not self.close_sent:
             self.handle_parser_exception()
         # The application hears of it like of any other end; what it still sends is not its fault.
@@ -237,7 +266,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def look(self, now: float) -> float:
         """See `Watched`."""
-        if not self._since or self.close_sent or self.transport.is_closing():
+        if self.close_sent or self.transport.is_closing():
+            return NEVER
+        return min(self._look_at_fragments(now), self._look_at_trial(now))
+
+    def _look_at_fragments(self, now: float) -> float:
+        if not self._since:
             return NEVER
         if self.read_paused:  # it is not the client who lets wait
             self._since = now
@@ -246,6 +280,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if now < due:
             return due
         self._fail(_BAD_FRAME, "the message did not come to its end in time")
+        return NEVER
+
+    def _look_at_trial(self, now: float) -> float:
+        if not (self._stranger.on_trial and self._on_trial_since):
+            return NEVER
+        if self.read_paused:
+            self._on_trial_since = now
+        due = self._on_trial_since + self._watch.deadlines.refused
+        if now < due:
+            return due
+        if self._stranger.spared():
+            return now
+        self._fail(_TOO_MANY, too_many_strangers().detail)
         return NEVER
 
 

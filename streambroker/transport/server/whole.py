@@ -31,6 +31,8 @@ class Whole:
         The caller vouches for them: no value may hold a line break that a client chose.
         """
         cycle = self._cycle
+        if cycle.response_started:
+            raise RuntimeError("the answer has begun already")
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
         if cycle.disconnected:
@@ -38,9 +40,7 @@ class Whole:
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         close = b"" if cycle.keep_alive else _CLOSE
-        # Two writes, for `OneWrite` waits for the body and makes one of them.
-        self._transport.write(b"".join((STATUS_LINE[status], self._always, head, close, b"\r\n")))
-        self._transport.write(body)
+        self._transport.write(b"".join((STATUS_LINE[status], self._always, head, close, b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self._transport.close()

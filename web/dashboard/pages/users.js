@@ -14,16 +14,16 @@ import { fieldProblem } from "../parts/queue-form.js";
 
 /** @typedef {import("../parts/grants-editor.js").Grant} Grant */
 /** @typedef {{username: string, role: string, grants: Grant[], disabled: boolean, created_at: string}} User */
-/** @typedef {{api: import("../lib/api.js").Api, session: any, reload: () => void}} Acting */
+/** @typedef {{api: import("../lib/api.js").Api, feed: any, session: any, reload: () => void}} Acting */
 
 /** @param {HTMLElement} root @param {any} page @returns {Promise<() => void>} */
-export async function show(root, { api, session }) {
+export async function show(root, { api, feed, session }) {
   const create = button(t("users.create"), { kind: "primary", icon: icon("plus"), testid: "user-create", onClick: () => askCreate(acting) });
   const place = el("div", { class: "panel-flush" });
   const pages = pager(() => acting.reload(), "user");
   const list = session.isAdmin ? loaded(place, load, draw, { lines: 4 }) : null;
   /** @type {Acting} */
-  const acting = { api, session, reload: () => void list?.reload() };
+  const acting = { api, feed, session, reload: () => void list?.reload() };
 
   /** @param {AbortSignal} signal */
   function load(signal) {
@@ -193,9 +193,22 @@ function askOwnPassword(acting) {
     confirm: t("users.own_password_confirm"),
     run: async () => {
       if (next.value !== again.value) throw fieldProblem("again", t("users.not_the_same"));
-      await acting.api.post("/users/me/password", { current_password: current.value, new_password: next.value });
-      await acting.session.login(acting.session.user.username, next.value);
+      await renewed(acting, current.value, next.value);
       toast(t("users.password_changed"));
     },
   });
+}
+
+/**
+ * The old session ends in the broker's answer: a feed that heard of it before the new one has begun would log out.
+ * @param {Acting} acting @param {string} current @param {string} next
+ */
+async function renewed({ api, feed, session }, current, next) {
+  feed.stop();
+  try {
+    await api.post("/users/me/password", { current_password: current, new_password: next });
+    await session.login(session.user.username, next);
+  } finally {
+    if (session.active) feed.start();
+  }
 }

@@ -13,12 +13,6 @@ CREATE TABLE timeline (
     PRIMARY KEY (message_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- core.timeline.MOST_RECORDS of a message; the oldest go.
-CREATE TRIGGER timeline_full AFTER INSERT ON timeline WHEN new.number > 100
-BEGIN
-    DELETE FROM timeline WHERE message_id = new.message_id AND number <= new.number - 100;
-END;
-
 CREATE TRIGGER message_gone_timeline AFTER DELETE ON message
 BEGIN
     DELETE FROM timeline WHERE message_id = old.id;
