@@ -16,11 +16,13 @@ from typing import Any
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from streambroker.config import Settings, log_directory
+from streambroker.config import Settings, log_directory, secrets
 from streambroker.core.errors import BrokerError, ConfigError, Overloaded, StorageFailed
 from streambroker.node import FRAME_OVERHEAD, Node
 from streambroker.observe.logging import Logs, configure
 from streambroker.transport import server
+from streambroker.transport.auth.keys import configured_key
+from streambroker.transport.auth.users import check_first_password
 from streambroker.transport.front import Front
 from streambroker.transport.problems import refuse
 from streambroker.transport.tls import HSTS, Tls
@@ -51,8 +53,8 @@ class Lobby:
         await refuse(scope, send, Overloaded("the broker is starting", retry_after_ms=1_000))
 
 
-async def serve(settings: Settings, say: Callable[[str], None], logs: Logs) -> None:
-    """Run a broker until it is told to stop. `say` prints a line for the operator.
+async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> None:
+    """Run a broker until it is told to stop. `say` prints a line for the operator, and tells whether that worked.
 
     Returns when it was stopped by SIGTERM or SIGINT. Raises `StorageFailed` when the storage failed, `OSError` when it
     cannot listen, and what `Node.open` and `Tls` raise.
@@ -101,6 +103,8 @@ async def serve(settings: Settings, say: Callable[[str], None], logs: Logs) -> N
             await asyncio.wait(
                 [asyncio.ensure_future(front.listening.wait()), serving], return_when=asyncio.FIRST_COMPLETED
             )
+            if node.password is not None:
+                await _show_password(node, node.password, say)
             _announce(settings, sock.getsockname()[1], tls, node.password, say)
             # What lives as long as the broker need not be looked at by the collector again; and what the hot paths make
             # has no cycles, so looking for them more seldom loses nothing.
@@ -152,13 +156,25 @@ def _reload(tls: Tls | None) -> None:
         log.info("SIGHUP: new connections get the certificate with the serial number %s", certificate.serial)
 
 
-def _announce(settings: Settings, port: int, tls: Tls | None, password: str | None, say: Callable[[str], None]) -> None:
+async def _show_password(node: Node, password: str, say: Callable[[str], bool]) -> None:
+    """Print the password that the first start made, and only then have it kept: nobody else can ever tell it."""
+    if not say(f"first start: user admin, password {password}   (shown only now)"):
+        log.error(
+            "the password of the user admin could not be printed; the next start makes another one, and so does "
+            "`streambroker reset-password` while the broker is stopped"
+        )
+        return
+    try:
+        await node.password_shown()
+    except BrokerError as error:
+        log.warning("it could not be noted that the password was shown, the next start makes another one: %s", error)
+
+
+def _announce(settings: Settings, port: int, tls: Tls | None, password: str | None, say: Callable[[str], bool]) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - looked for, not bound
     curl = f"curl -s{'' if tls is None else _trust(settings, tls, host)}"
     host = f"[{host}]" if ":" in host else host
     url = f"{'http' if tls is None else 'https'}://{host}:{port}"
-    if password is not None:
-        say(f"first start: user admin, password {password}   (shown only now)")
     say(f"streambroker listening on {url}")
     shown = password or "YOUR-PASSWORD"
     credentials = f'{{"username":"admin","password":"{shown}"}}'
@@ -172,16 +188,46 @@ def _trust(settings: Settings, tls: Tls, host: str) -> str:
     return f" --cacert {shlex.quote(str(settings.tls_cert))}" if tls.certificate.self_signed else ""
 
 
-def run(settings: Settings) -> None:
-    """Run a broker in an event loop of its own; see `serve`."""
-    secrets = (settings.admin_password, settings.jwt_secret, settings.jwt_secret_previous)
+def check(settings: Settings) -> None:
+    """Raise `ConfigError` for what `serve` would refuse of its settings, without a look at the data."""
+    for name in ("jwt_secret", "jwt_secret_previous"):
+        if (secret := getattr(settings, name)) is not None:
+            configured_key(secret, name)
+    if settings.admin_password:
+        check_first_password(settings.admin_password)
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        Tls(settings.tls_cert, settings.tls_key)
 
-    def say(line: str) -> None:
+
+def _hold_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: a socket or the database would take its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+
+
+def _say(line: str) -> bool:
+    if sys.stdout is None:  # closed before the start
+        return False
+    try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+    except OSError:
+        # What is stuck in the buffer would be tried again at the end, and turn a good exit into a bad one.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        return False
+    return True
 
+
+def run(settings: Settings) -> None:
+    """Run a broker in an event loop of its own; see `serve`."""
+    _hold_standard_streams()
     with (
-        configure(settings.log_format, settings.log_level, secrets) as logs,
+        configure(settings.log_format, settings.log_level, secrets(settings)) as logs,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(serve(settings, say, logs))
+        runner.run(serve(settings, _say, logs))

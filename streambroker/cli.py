@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from streambroker.config import FIELDS, SettingError, Settings, load, read, shown
-from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
+from streambroker.config import FIELDS, SettingError, Settings, data_directory, load, read, shown
+from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, Invalid, NotFound, StorageFailed
 
 
 class Exit(IntEnum):
@@ -73,8 +73,14 @@ def serve(**flags: Any) -> None:
 @config.command()
 @_takes_settings
 def check(**flags: Any) -> None:
-    """Check the settings that `serve` would start with; says what is wrong, and exits with 78 then (64 for a flag)."""
-    load(flags)
+    """Check the settings that `serve` would start with; says what is wrong, and exits with 78 then (64 for a flag).
+
+    Signing keys, the first password and the files of TLS are tried too; the data is not touched.
+    """
+    settings = load(flags)
+    from streambroker import app as broker  # as in `_serve`
+
+    broker.check(settings)
     sys.stdout.write("the settings are right\n")
 
 
@@ -88,6 +94,29 @@ def show(**flags: Any) -> None:
         source = sources.get(name, "default")
         line = f"# {name} is not set" if value.startswith("#") else f"{name} = {value}"
         sys.stdout.write(f"{line:<48}{'' if value.startswith('#') else f'  # {source}'}".rstrip() + "\n")
+
+
+@app.command()
+def reset_password(
+    username: Annotated[str, typer.Argument(help="Whose; admin is made anew where it is gone.")] = "admin",
+    data_dir: Annotated[str | None, typer.Option(help="Where the data is kept.")] = None,
+    config: Annotated[str | None, typer.Option(help="A TOML file with settings.")] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Take the first line of stdin, and make none up.")] = False,
+) -> None:
+    """Give a user another password, while no broker runs: for whoever has the machine and not the password.
+
+    It enables the user and ends its sessions; its API keys stay. `admin` is an admin then, others keep their role.
+    """
+    directory = data_directory({"data_dir": data_dir, "config": config})
+    given = sys.stdin.readline().rstrip("\r\n") if stdin else None
+    from streambroker import reset  # as in `_serve`
+
+    try:
+        password = reset.reset_password(directory, username, given)
+    except (NotFound, Invalid) as error:
+        _fail(Exit.USAGE, error.detail)
+    shown = "the password that was given" if stdin else f"password {password}   (shown only now)"
+    sys.stdout.write(f"user {username}, {shown}\n")
 
 
 @app.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import limits
 import msgspec
@@ -19,6 +20,9 @@ from streambroker.core.errors import ConfigError
 PREFIX = "STREAMBROKER_"
 OFF = "off"
 _TRUE, _FALSE = ("on", "true", "1"), (OFF, "false", "0")
+_is_rate = re.compile(
+    r"\s*[1-9]\d{0,11}\s*(?:/|per\b)\s*(?:[1-9]\d{0,3}\s*)?(?:second|minute|hour|day|month|year)s?\s*", re.IGNORECASE
+).fullmatch
 
 Bytes = Annotated[int, Meta(ge=0, le=2**62)]
 Names = tuple[str, ...]
@@ -43,6 +47,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     metrics_port: Annotated[
         int, Meta(ge=0, le=65_535, description="Port on loopback for metrics without a token; 0: none.")
     ] = 0
+    otlp_endpoint: Annotated[
+        str | None, Meta(description="URL of a collector that takes spans by OTLP over HTTP; else none are made.")
+    ] = None
+    trace_ratio: Annotated[
+        float, Meta(ge=0, le=1, description="Share of traces to record where the publisher has not decided.")
+    ] = 1.0
     admin_password: Annotated[
         str | None, Meta(description="Password of the user admin that the first start creates; else one is made.")
     ] = None
@@ -124,6 +134,17 @@ def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) 
     `flags` holds what the command line gave (None: not given), `config` the file's path. Raises `SettingError` with
     what to change: a value that is wrong, a name that is unknown, settings that contradict each other.
     """
+    found = _found(flags, environment)
+    _check_together(found.settings)
+    return found
+
+
+def data_directory(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the data is kept, for a command that starts no broker: settings may contradict each other. See `read`."""
+    return Path(_found(flags, environment).settings.data_dir)
+
+
+def _found(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
     given = {name: value for name, value in flags.items() if value is not None}
     variables = {
         key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)
@@ -140,9 +161,7 @@ def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) 
         for name, value in found.items():
             values[name] = _checked(name, value, source, from_flag)
             sources[name] = source
-    settings = Settings(**values)
-    _check_together(settings)
-    return Loaded(settings, sources)
+    return Loaded(Settings(**values), sources)
 
 
 def shown(name: str, value: Any) -> str:
@@ -151,19 +170,30 @@ def shown(name: str, value: Any) -> str:
         return "# not set"
     if name in _SECRET:
         return '"***"'
-    if name == "rate_limit_storage" and urlsplit(value).password:
+    if name == "rate_limit_storage":
+        # Of who logs in nothing is shown: a user name alone may be a token. A query may hold a password too.
         parts = urlsplit(value)
-        value = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+        _, at, host = parts.netloc.rpartition("@")
+        value = parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "").geturl()
     return msgspec.json.encode(value).decode()
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """What must stand in no log, whatever else a line says."""
+    url = urlsplit(settings.rate_limit_storage)
+    inside = [url.password or "", *(value for name, value in parse_qsl(url.query) if name == "password")]
+    known = [getattr(settings, name) or "" for name in _SECRET]
+    return tuple({text for secret in (*known, *inside) for text in (secret, unquote(secret)) if text})
 
 
 def off_or(rate: str) -> limits.RateLimitItem | None:
     """The rate that a setting names, None for ``off``. Raises `ValueError`."""
     if rate.lower() in _FALSE:
         return None
-    item: limits.RateLimitItem = limits.parse(rate)
-    if item.amount < 1 or item.get_expiry() < 1:
+    # Its own parser takes the first of several rates, and "0 minutes" for one.
+    if not _is_rate(rate):
         raise ValueError(rate)
+    item: limits.RateLimitItem = limits.parse(rate)
     return item
 
 
@@ -233,27 +263,47 @@ def _rate(value: str) -> str | None:
 
 
 def _storage(value: str) -> str | None:
-    if value == "memory" or urlsplit(value).scheme in ("redis", "rediss", "redis+unix"):
+    parts = _url(value)
+    if value == "memory" or (parts is not None and parts.scheme in ("redis", "rediss", "redis+unix")):
         return None
     return "it is memory, or redis://host:port/db"
 
 
+def _collector(value: str | None) -> str | None:
+    url = urlsplit(value or "")
+    if value is None or (url.scheme in ("http", "https") and url.hostname and not url.query and not url.fragment):
+        return "it holds credentials; they go into OTEL_EXPORTER_OTLP_HEADERS" if url.username else None
+    return "it is the URL of a collector, such as http://127.0.0.1:4318"
+
+
 def _networks(value: Names) -> str | None:
-    for part in value:
-        try:
-            if not ipaddress.ip_network(part).prefixlen:
-                return f"{part} is everybody, and anybody could then pretend to be anybody"
-        except ValueError as error:
-            return f"{error}; name the addresses or networks of your proxies, such as 10.0.0.0/24"
-    return None
+    try:
+        networks = [ipaddress.ip_network(part) for part in value]
+    except ValueError as error:
+        return f"{error}; name the addresses or networks of your proxies, such as 10.0.0.0/24"
+    of_4 = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    of_6 = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    together = [network.prefixlen for network in ipaddress.collapse_addresses(of_4)]
+    together += [network.prefixlen for network in ipaddress.collapse_addresses(of_6)]
+    return "that is everybody, and anybody could then pretend to be anybody" if 0 in together else None
 
 
 def _origins(value: Names) -> str | None:
     for part in value:
-        url = urlsplit(part)
-        if url.scheme not in ("http", "https") or not url.netloc or url.path or url.query or url.fragment:
+        url = _url(part)
+        if url is None or url.scheme not in ("http", "https") or not url.netloc or any(url[2:]):
             return f"an origin is a scheme and a host, such as https://app.example.com; {part!r} is none"
     return None
+
+
+def _url(text: str) -> SplitResult | None:
+    """The parts of a URL; None where it is none, or its port is no number."""
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return None
+    return url
 
 
 def _hosts(value: Names) -> str | None:
@@ -298,6 +348,7 @@ _WRONG: dict[str, Callable[[Any], str | None]] = {
     "rate_limit_login": _rate,
     "rate_limit_messages": _rate,
     "rate_limit_storage": _storage,
+    "otlp_endpoint": _collector,
     "trusted_proxies": _networks,
     "allowed_origins": _origins,
     "allowed_hosts": _hosts,

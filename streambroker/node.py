@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
@@ -16,7 +17,7 @@ from streambroker.broker.clock import steady_clock
 from streambroker.broker.quotas import Quotas
 from streambroker.config import Settings, log_directory, off_or
 from streambroker.core.access import Role
-from streambroker.core.errors import DataDirUnusable, StorageFailed
+from streambroker.core.errors import ConfigError, DataDirUnusable, StorageFailed
 from streambroker.notify.local import LocalNotifier
 from streambroker.observe.access import AccessLog
 from streambroker.observe.history import Recent
@@ -54,6 +55,9 @@ from streambroker.transport.status import Readiness, Status, StatusDoor
 from streambroker.transport.totals import TotalsKeeper
 from streambroker.transport.users import UserDoor
 from streambroker.transport.websocket import Sockets, WebSocketDoor
+
+if TYPE_CHECKING:
+    from streambroker.observe.tracing import Tracing
 
 FRAME_OVERHEAD = 64 * 1024
 """What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
@@ -111,6 +115,7 @@ class Node:
         self._lag = LoopLag()
         self._tasks = [asyncio.create_task(run) for run in (self._access.run(), self._lag.run())]
         self._metrics_port: MetricsPort | None = None
+        self._tracing: Tracing | None = None
         auth.on_changed(self._presence.changed)
 
     @classmethod
@@ -130,6 +135,7 @@ class Node:
             readiness.storage_failed = True
             on_failure(error)
 
+        tracing = _tracing(settings)
         store = await SqliteStore.open(
             data_dir, clock(), failed, settings.max_stored_bytes, settings.max_stored_bytes_per_user
         )
@@ -158,8 +164,10 @@ class Node:
                 settings.auto_create_queues,
                 quotas=Quotas(settings.max_queues, settings.max_queues_per_user, settings.max_in_flight_per_user),
                 exempt=lambda user: (account := auth.users.find(user)) is not None and account.role is Role.ADMIN,
+                tracer=tracing,
             )
             node = cls(settings, store, broker, auth, passwords, guard, names, readiness)
+            node._tracing = tracing
             node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()
             await node._count()
@@ -247,6 +255,10 @@ class Node:
         if port := self._settings.metrics_port:
             self._metrics_port = MetricsPort(self._metrics, port)
 
+    async def password_shown(self) -> None:
+        """`password` was printed; until then each start makes another one."""
+        await self._auth.users.first_password_shown()
+
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop as promised: no more publishes, acks for as long as somebody works, then close everything."""
         self.broker.drain()
@@ -274,3 +286,19 @@ class Node:
         await self._guard.close()
         await self.broker.stop()
         await self._store.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """Where spans go, if they are asked for. Raises `ConfigError` where what it takes is not installed, or wrong."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from streambroker.observe.tracing import Tracing  # what it needs is an extra
+    except ImportError as error:
+        raise ConfigError(f"otlp_endpoint needs OpenTelemetry: pip install 'streambroker[otel]' ({error})") from None
+    try:
+        return Tracing.to(settings.otlp_endpoint, settings.trace_ratio, settings.host, settings.port)
+    except ValueError as error:
+        raise ConfigError(f"a variable OTEL_… in the environment is wrong: {error}") from None

@@ -86,7 +86,7 @@ def test_operations_names_every_setting_with_its_default() -> None:
     words: dict[Any, set[str]] = {None: {"generated", "none"}, True: {"`on`"}, False: {"`off`"}, (): {"`[]`"}}
     fields = msgspec.structs.fields(Settings)
     assert list(told) == [field.name for field in fields]
-    plain = {f.name for f in fields if isinstance(f.default, int | str) and type(f.default) is not bool}
+    plain = {f.name for f in fields if isinstance(f.default, int | float | str) and type(f.default) is not bool}
     wrong = [
         field.name
         for field in fields

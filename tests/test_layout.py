@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "client": {"core", "protocol"},
     "config": {"core"},
     "certificates": set[str](),
-    "cli": {"core", "config", "app", "certificates"},
+    "reset": {"core", "store", "transport"},
+    "cli": {"core", "config", "app", "certificates", "reset"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }
@@ -145,7 +146,7 @@ def test_workers_and_benchmarks_are_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "extras"), [("streambroker", ["cert"]), ("workers", ["workers"]), ("tests", ["dev"])]
+    ("package", "extras"), [("streambroker", ["cert", "otel"]), ("workers", ["workers"]), ("tests", ["dev"])]
 )
 def test_what_is_imported_is_declared(package: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

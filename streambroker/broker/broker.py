@@ -22,11 +22,13 @@ from streambroker.broker.poll import Poll
 from streambroker.broker.quotas import NO_QUOTAS, InFlight, Leases, QueueCount, Quotas
 from streambroker.broker.rates import SAMPLE_MS, Rates, Traffic, Waits
 from streambroker.broker.tick import Tick
+from streambroker.broker.tracing import Tracer, traced_delivery, traced_publish, traced_settle
 from streambroker.core.errors import BrokerError, Conflict, Draining, NotFound, invalid
 from streambroker.core.lifecycle import Event, Fate, Settlement
-from streambroker.core.message import STATES_OF, Draft, Message, State, Status, weight
+from streambroker.core.message import STATES_OF, STATUS_OF, Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import QueueConfig, QueueConfigChange
+from streambroker.core.timeline import Moment, moments
 from streambroker.notify.contract import Notifier
 from streambroker.store.contract import (
     Acked,
@@ -41,6 +43,7 @@ from streambroker.store.contract import (
     Purge,
     Queue,
     Redrive,
+    Retry,
     SaveQueue,
     Settle,
     Settled,
@@ -78,6 +81,7 @@ class Broker:
         chance: Callable[[], float] = random.random,
         quotas: Quotas = NO_QUOTAS,
         exempt: Callable[[str], bool] = lambda user: False,
+        tracer: Tracer | None = None,
     ) -> None:
         self.clock = clock
         self.draining = False
@@ -85,6 +89,9 @@ class Broker:
         self.auto_create_queues = auto_create_queues
         self.waits = Waits()
         self.events = Observers(clock)
+        self.generation = 0
+        """Another number whenever a queue comes or goes, so that nobody has to compare lists of them."""
+        self._tracer = tracer
         self._store = store
         self._notifier = notifier
         self._ids = IdSequence(last_id)
@@ -186,6 +193,7 @@ class Broker:
         await self._store.submit(DropQueue(name))
         if (dispatcher := self._dispatchers.pop(name, None)) is None:
             return
+        self.generation += 1
         self._queue_count.dropped(name)
         dispatcher.leases.drop()
         for message_id in [m for m, holder in self._held.items() if holder.queue == name]:
@@ -274,14 +282,19 @@ class Broker:
         batch_key: str | None = None,
         digest: bytes = b"",
         digests: Sequence[bytes] = (),
+        parent: str | None = None,
     ) -> None:
         """Store drafts, all or none, and call `told` once they are durable, or with the reason why they are not:
-        `Invalid`, `QueueFull`, `StorageFull`. Raises `Draining`, `NotFound`, `Overloaded`."""
+        `Invalid`, `QueueFull`, `StorageFull`. Raises `Draining`, `NotFound`, `Overloaded`.
+
+        `parent` is the trace context of the request. With a tracer, drafts without a context of their own get one."""
         if self.draining:
             raise Draining("the broker is stopping; publish again in a moment", retry_after_ms=1_000)
         began = perf_counter()
         dispatcher = self._dispatcher(queue)
         now = self.clock()
+        if self._tracer is not None:
+            told = traced_publish(self._tracer, queue, drafts, parent, told)
         size = sum([weight(draft.content, draft.attributes) for draft in drafts])
         reservations, claims = dispatcher.reserve(len(drafts), size, now)
         command = Publish(queue, drafts, now, claims, batch_key, digest, digests, size)
@@ -471,6 +484,8 @@ class Broker:
             dispatcher.meter.redelivered += len(messages) - len(waited)
             if self.events.watched:
                 self.events.delivered(claim.queue, messages)
+            if self._tracer is not None:
+                traced_delivery(self._tracer, claim.queue, messages, now - claim.now)
             if messages and claim.terms.until is not None:
                 self._tick.due(claim.terms.until)
 
@@ -513,6 +528,8 @@ class Broker:
     ) -> None:
         """As `settle`, and call `told` with what became of each. `relaxed`, `queue`: see `store.contract.Settle`;
         `lazy`: see `Store.post`. `holder` is the user that holds all of them; without it `queue` may not help."""
+        if self._tracer is not None:
+            told = traced_settle(self._tracer, items, queue, told)
 
         def done(answer: list[Settled] | Acked | BrokerError) -> None:
             told(answer)
@@ -595,12 +612,34 @@ class Broker:
             raise NotFound("there is no such message")
         return message
 
+    async def timeline(self, message_id: int) -> tuple[Message, list[Moment]]:
+        """One message, and what happened to it, the oldest first. Raises `NotFound`."""
+        found = await self._store.timeline(message_id)
+        if found is None:
+            raise NotFound("there is no such message")
+        message, records = found
+        return message, moments(message, records)
+
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
     ) -> tuple[list[Message], str | None]:
         """See `Store.browse`. Raises `NotFound`."""
         self._dispatcher(queue)
         return await self._store.browse(queue, status, key, contains, limit, cursor)
+
+    async def retry(self, message_id: int) -> Settled:
+        """Make a failed message ready again where it failed. Raises `NotFound`, `Conflict` where it has not failed."""
+        retried: Settled = await self._store.submit(Retry(message_id, self.clock()))
+        if retried.refusal == "not_failed":
+            raise Conflict(f"the message is {STATUS_OF[retried.state]}; only a failed one can be retried")
+        if retried.refusal is not None:
+            raise NotFound("there is no such message")
+        if self.events.watched:
+            self.events.redriven(retried.queue, [message_id], None)
+        if retried.due_at is not None:
+            self._tick.due(retried.due_at)
+        self._notifier.notify(retried.queue)
+        return retried
 
     async def delete(self, message_id: int) -> Settled:
         """Delete a message from any state; a holder hears of it. Raises `NotFound`."""
@@ -697,6 +736,7 @@ class Broker:
         if self.draining:
             dispatcher.stop()
         self._dispatchers[queue.name] = dispatcher
+        self.generation += 1
 
     def _dispatcher(self, name: str) -> Dispatcher:
         dispatcher = self._dispatchers.get(name)

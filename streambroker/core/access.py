@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from operator import or_
@@ -23,8 +24,8 @@ QueueGlob = Annotated[
     str,
     msgspec.Meta(pattern=QUEUE_GLOB, description="Queue names, with * for any characters and ? for exactly one."),
 ]
-_REMEMBERED_QUEUES = 1024
-_REMEMBERED_GRANTS = 4096
+_REMEMBERED_QUEUES = 256
+_REMEMBERED_GRANTS = 128
 
 
 class Role(enum.StrEnum):
@@ -81,8 +82,9 @@ Grants = Annotated[tuple[Grant, ...], msgspec.Meta(max_length=100)]
 class _Matcher:
     """What grants allow on a queue, remembered by queue; shared by all principals with equal grants.
 
-    With a ceiling, it is what both lists allow. The memory is bounded because its keys come from clients: when it is
-    full it starts anew.
+    With a ceiling, it is what both lists allow. The memory is bounded because its keys come from clients: 256 names of
+    each list of grants, and those of the 128 lists that began to remember last. Names that no grant names are not
+    remembered. What is full starts anew.
     """
 
     __slots__ = ("_allowed", "_lists")
@@ -104,10 +106,18 @@ class _Matcher:
                 allowed = -1
                 break
             allowed &= reduce(or_, bits)  # -1 is all bits
+        if allowed >= 0:
+            self._remember(queue, allowed)
+        return allowed
+
+    def _remember(self, queue: str, allowed: int) -> None:
         if len(self._allowed) >= _REMEMBERED_QUEUES:
             self._allowed.clear()
+        elif not self._allowed:
+            if len(_remembering) == _REMEMBERED_GRANTS:
+                _remembering.popleft()._allowed.clear()
+            _remembering.append(self)
         self._allowed[queue] = allowed
-        return allowed
 
 
 def _rules(grants: tuple[Grant, ...]) -> list[tuple[re.Pattern[str], int]]:
@@ -125,6 +135,8 @@ def _compile(glob: str) -> re.Pattern[str]:
 
 
 _matcher = lru_cache(maxsize=_REMEMBERED_GRANTS)(_Matcher)
+# Those that remember anything. Principals keep their matcher alive, so the cache alone would not bound how many do.
+_remembering: deque[_Matcher] = deque()
 
 
 @dataclass(frozen=True, slots=True)

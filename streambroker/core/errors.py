@@ -123,22 +123,22 @@ class RequestTimeout(BrokerError):
     code, status, retryable = "request_timeout", 408, True
 
 
+class TargetTooLong(BrokerError):
+    """The path and query of the request."""
+
+    code, status = "too_large", 414
+
+
+class HeadTooLarge(BrokerError):
+    """The head of the request, or the number of its fields."""
+
+    code, status = "too_large", 431
+
+
 class TooLarge(BrokerError):
     """The body, or the content in it, is larger than the broker takes."""
 
     code, status = "too_large", 413
-
-
-class TargetTooLong(TooLarge):
-    """The path and query of the request."""
-
-    status = 414
-
-
-class HeadTooLarge(TooLarge):
-    """The head of the request, or the number of its fields."""
-
-    status = 431
 
 
 class UnsupportedMediaType(BrokerError):

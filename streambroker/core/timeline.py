@@ -67,6 +67,8 @@ class Moment(NamedTuple):
 
 _GIVEN_UP = {Fate.FAILED: Mark.FAILED, Fate.DEAD_LETTERED: Mark.DEAD_LETTERED}
 _GIVEN_BACK = {Event.REQUEUE: Mark.REQUEUED, Event.LOSE: Mark.LOST, Event.RELEASE: Mark.RELEASED}
+# A member that is looked up in its enum costs as much as the rest of a function here.
+_LEASED, _RELEASED = State.LEASED, Mark.RELEASED
 
 
 def settled(before: Standing, asked: Settlement, ruling: Ruling) -> Record | None:
@@ -74,16 +76,18 @@ def settled(before: Standing, asked: Settlement, ruling: Ruling) -> Record | Non
     if ruling.fate is None or ruling.standing is None:
         return None
     mark = _GIVEN_UP.get(ruling.fate) or _GIVEN_BACK.get(asked.event)
-    if mark is None or (mark is Mark.RELEASED and asked.unseen):
+    if mark is None:
         return None
-    error = None if mark is Mark.RELEASED else ruling.standing.error  # a release leaves an older error where it is
-    return _ended(before, mark, ruling.standing.updated_at, error)
+    if mark is not _RELEASED:
+        return _ended(before, mark, ruling.standing.updated_at, ruling.standing.error)
+    # A release leaves an older error where it is.
+    return None if asked.unseen else _ended(before, mark, ruling.standing.updated_at, None)
 
 
 def lapsed(before: Standing, after: Standing, fate: Fate) -> Record | None:
     """What to keep of something that was due: nothing where a delay or a retention was over."""
     mark = _GIVEN_UP.get(fate)
-    if before.state is State.LEASED:
+    if before.state is _LEASED:
         return _ended(before, mark or Mark.EXPIRED, after.updated_at, after.error)
     return None if mark is None else Record(after.updated_at, mark, before.attempt, error=after.error)
 
@@ -126,6 +130,6 @@ def moments(message: Message, records: Sequence[Record]) -> list[Moment]:
 def _ended(before: Standing, mark: Mark, at: int, error: str | None) -> Record:
     if error is not None and len(error) > ERROR_CHARS:
         error = error[: ERROR_CHARS - 1] + "…"
-    if before.state is State.LEASED:
+    if before.state is _LEASED:
         return Record(at, mark, before.attempt, before.holder, before.updated_at, before.due_at, error)
     return Record(at, mark, before.attempt, before.holder, None, None, error)

@@ -86,7 +86,7 @@ def draft(
     if given.delay_ms:
         available = now + given.delay_ms
     elif given.available_at is not None:
-        available = max(milliseconds(given.available_at), 0)
+        available = max(milliseconds(given.available_at, f"{at}/available_at"), 0)
     lives = [ttl for ttl in (given.ttl_ms, config.message_ttl_ms) if ttl]
     return Draft(
         number,

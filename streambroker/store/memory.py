@@ -5,7 +5,7 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -53,7 +53,7 @@ class MemoryEngine:
         self._quota = max_bytes_per_owner
         self._queues: dict[str, Queue] = {}
         self._messages: dict[int, Message] = {}
-        self._records: dict[int, list[Record]] = defaultdict(list)
+        self._records: dict[int, list[Record]] = {}
         self._dedup: dict[tuple[str, bool, str], tuple[int, bytes, list[int], list[int]]] = {}
 
     # -- one turn ------------------------------------------------------------------------------------------------------
@@ -73,8 +73,7 @@ class MemoryEngine:
                 answers[index] = answer
             if kind == rank[Publish]:
                 self._serve({i: commands[i] for i in indexes}, answers)  # type: ignore[misc]
-        for gone in self._records.keys() - self._messages.keys():
-            del self._records[gone]
+        self._records = {number: kept for number, kept in self._records.items() if number in self._messages}
         return answers
 
     def _serve(self, publishes: Mapping[int, Publish], answers: list[Any]) -> None:
@@ -94,8 +93,9 @@ class MemoryEngine:
             if message.state is not State.LEASED or message.queue not in self._queues:
                 continue
             if message.due_at is None:
-                self._keep(message.id, timeline.restarted(_standing(message), now))
-                message.state, message.due_at = State.READY, message.expires_at
+                before = _standing(message)
+                after = msgspec.structs.replace(before, state=State.READY, due_at=message.expires_at)
+                self._write(after, timeline.restarted(before, now))
             elif message.updated_at > now:  # the clock was set back
                 message.due_at, message.updated_at = now + message.due_at - message.updated_at, now
 
@@ -232,8 +232,7 @@ class MemoryEngine:
         config, dlq = self._policies(message.queue)
         ruling = lifecycle.settle(before, asked, config, dlq, now)
         if ruling.standing is not None:
-            self._write(ruling.standing)
-            self._keep(message.id, timeline.settled(before, asked, ruling))
+            self._write(ruling.standing, timeline.settled(before, asked, ruling))
         return settled(before, ruling)
 
     def _overdue(self, command: Overdue) -> Lapsed:
@@ -250,8 +249,7 @@ class MemoryEngine:
             if fate is Fate.GONE:
                 del self._messages[message.id]
             else:
-                self._write(after)
-                self._keep(message.id, timeline.lapsed(before, after, fate))
+                self._write(after, timeline.lapsed(before, after, fate))
             items.append(settled(before, lifecycle.Ruling(None, after, fate)))
         left = [m.due_at for m in self._messages.values() if m.due_at is not None and m.queue in self._queues]
         return Lapsed(items, min(left, default=None))
@@ -270,7 +268,8 @@ class MemoryEngine:
         found = sorted(found, key=paging.position)[: command.limit]
         for message in found:
             before = _standing(message)
-            self._redriven(before, lifecycle.redrive(before, command.queue, config, command.now))
+            after = lifecycle.redrive(before, command.queue, config, command.now)
+            self._write(after, timeline.redriven(before, after))
         return [message.id for message in found]
 
     def _retry(self, command: Retry) -> Settled:
@@ -280,12 +279,8 @@ class MemoryEngine:
         before = _standing(message)
         ruling = lifecycle.retry(before, self._queues[message.queue].config, command.now)
         if ruling.refusal is None and ruling.standing is not None:
-            self._redriven(before, ruling.standing)
+            self._write(ruling.standing, timeline.redriven(before, ruling.standing))
         return settled(before, ruling)
-
-    def _redriven(self, before: Standing, after: Standing) -> None:
-        self._write(after)
-        self._keep(before.id, timeline.redriven(before, after))
 
     # -- administration ------------------------------------------------------------------------------------------------
 
@@ -389,17 +384,15 @@ class MemoryEngine:
             return []
         return [m for m in self._messages.values() if m.queue == queue and m.state in states]
 
-    def _write(self, after: Standing) -> None:
+    def _write(self, after: Standing, record: Record | None) -> None:
         message = self._messages[after.id]
         if after.queue not in self._queues:  # no message is ever dropped silently
             owner = self._queues[message.queue].owner
             self._save_queue(SaveQueue(after.queue, QueueConfig(), False, after.updated_at, owner=owner))
         for field in _STANDING:
             setattr(message, field, getattr(after, field))
-
-    def _keep(self, message_id: int, record: Record | None) -> None:
         if record is not None:
-            self._records[message_id] = [*self._records[message_id], record][-MOST_RECORDS:]
+            self._records[after.id] = [*self._records.get(after.id, ()), record][-MOST_RECORDS:]
 
 
 def _standing(message: Message) -> Standing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from streambroker.transport.rawbody import OPTION_HEADERS
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ClientAddress = Callable[[dict[bytes, bytes], str], str]
+
+log = logging.getLogger(__name__)
 
 _SECRET_PARAMETERS = frozenset({b"token", b"access_token", b"api_key"})
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
@@ -72,6 +75,17 @@ class Front:
         self._client_address = client_address
         self._prefix = secrets.token_hex(6).encode()
         self._numbers = itertools.count(1)
+        self._suspicious = True
+
+    def _suspect(self, peer: str) -> None:
+        """Say once that all who come through a proxy count as one."""
+        if _is_address(peer) and ipaddress.ip_address(peer).is_private:  # loopback too
+            self._suspicious = False
+            log.warning(
+                "requests from %s carry X-Forwarded-For, and trusted_proxies is empty: if that is your proxy, name it "
+                "there, else limits by address count all of its clients as one",
+                peer,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -88,9 +102,11 @@ class Front:
         )
         client = scope.get("client")
         address = client[0] if client else ""
-        scope["streambroker.address"] = (
-            address if self._client_address is None else self._client_address(headers, address)
-        )
+        if self._client_address is not None:
+            address = self._client_address(headers, address)
+        elif self._suspicious and b"x-forwarded-for" in headers:
+            self._suspect(address)
+        scope["streambroker.address"] = address
         path: str = scope["path"]
         if path.startswith("/v1/"):
             scope["path"] = path[3:]

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from streambroker.core.names import QueueName
 from streambroker.core.policy import LeaseMs, Milliseconds, QueueConfig
+from streambroker.core.timeline import Mark
 from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut, Reason, StatusName
 
 Wait = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
@@ -16,6 +17,9 @@ Max = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024, description="At most 1,024 bytes in UTF-8.")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
+
+
+MomentName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [mark.name.lower() for mark in Mark]})]
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,6 +268,23 @@ class Messages(msgspec.Struct):
     """Messages that were delivered, each with its lease."""
 
     messages: list[MessageOut]
+
+
+class MomentOut(msgspec.Struct):
+    """Something that happened to a message. `consumer` is the user that held the lease."""
+
+    at: str
+    event: MomentName
+    attempt: int
+    consumer: str | None
+    lease_expires_at: str | None
+    error: str | None
+
+
+class Timeline(msgspec.Struct):
+    """What happened to a message, the oldest first."""
+
+    items: list[MomentOut]
 
 
 class MessagePage(msgspec.Struct):

@@ -21,6 +21,7 @@ Depth = Sequence[int]
 """How many messages of a queue stand where; indexed by `State`."""
 Depths = Callable[[], Mapping[str, Depth]]
 _NOTHING = (0,) * len(State)
+_NO_CONNECTIONS = schemas.Connections(0, 0, 0)
 _LOOK_AGAIN_MS = 5_000
 
 
@@ -57,26 +58,26 @@ class Status:
         self._sockets = sockets
         self._started = time.monotonic()
 
-    def figures(self, depth: Depth) -> schemas.Figures:
-        """With the messages of these queues together."""
+    def figures(self, depth: Depth, whole: bool) -> schemas.Figures:
+        """With the messages of these queues together; what others do is told only of the `whole`, else it is 0."""
         counters, usage = self.counters, self.usage
         return schemas.Figures(
             depth[State.READY] + depth[State.DELAYED],
             depth[State.LEASED],
             depth[State.FAILED],
             depth[State.PROCESSED],
-            counters.total,
-            usage.cpu_percent,
-            usage.memory_mb,
+            counters.total if whole else 0,
+            usage.cpu_percent if whole else 0.0,
+            usage.memory_mb if whole else 0.0,
             round(time.monotonic() - self._started, 3),
-            counters.by_route,
-            counters.by_status,
-            schemas.Connections(len(self._sockets.open), counters.long_polls, 0),
+            counters.by_route if whole else {},
+            counters.by_status if whole else {},
+            schemas.Connections(len(self._sockets.open), counters.long_polls, 0) if whole else _NO_CONNECTIONS,
         )
 
-    def stats(self, depths: Mapping[str, Depth]) -> schemas.Stats:
-        """With each of these queues."""
-        figures = self.figures(together(depths.values()))
+    def stats(self, depths: Mapping[str, Depth], whole: bool) -> schemas.Stats:
+        """With each of these queues; `whole` as in `figures`."""
+        figures = self.figures(together(depths.values()), whole)
         queues = {
             name: schemas.QueueStats(ready + delayed, leased, processed, failed)
             for name, (ready, delayed, leased, processed, failed) in depths.items()
@@ -109,7 +110,7 @@ class StatusDoor:
 
     async def stats(self, call: Call) -> Reply:
         """What the broker does, as far as one may see its queues."""
-        return reply(self._status.stats(_viewable(call.user, self._depths())))
+        return reply(self._status.stats(_viewable(call.user, self._depths()), may_view_all(call.user)))
 
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""

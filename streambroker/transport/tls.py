@@ -128,6 +128,9 @@ def _context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 
 def _check_readable(file: Path, setting: str, marker: str) -> None:
     try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            # Reading a pipe waits for its writer, and the whole broker with it when SIGHUP has the pair read again.
+            raise ConfigError(f"{setting} {file} is not a file but a directory, a pipe or a device")
         text = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}") from None

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.front.conftest import complaints, resident_kib
-from tests.front.raw import Raw, authorization, request
+from tests.front.raw import Raw, authorization, handshake, request
 from tests.harness import BrokerProcess
 
 MAX_BODY = 1024 * 1024
@@ -137,6 +137,8 @@ def test_garbage_behind_a_publish_does_not_become_its_answer(broker: BrokerProce
         (b"Content-Length : 5",),
         (b"Transfer-Encoding:\x0bchunked",),
         (b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 5"),
+        (b"Content-Length: 5", b"Host: localhost"),
+        (b"Content-Length: 5", b"Authorization: Bearer x"),
     ],
 )
 def test_what_is_ambiguous_is_refused_and_nothing_is_smuggled(
@@ -181,11 +183,11 @@ def test_connections_beyond_the_cap_are_answered_503_and_websockets_count(
         small.token()
         taken = [Raw(small) for _ in range(10)]
         for connection in taken:
-            connection.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.send(request(small, "GET", "/users/me"))
             assert connection.answer().status == 200
-        for _ in range(3):
+        for ask in (request(small, "GET", "/users/me"), handshake(small), b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"):
             with Raw(small) as surplus:
-                surplus.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                surplus.send(ask)
                 (answer,) = surplus.answers()
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) >= 1

@@ -16,6 +16,7 @@ from streambroker.core.lifecycle import Event, LeaseTerms, Settlement
 from streambroker.core.message import Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import Backoff, QueueConfig
+from streambroker.core.timeline import Record
 from streambroker.store.contract import (
     Claim,
     Command,
@@ -63,6 +64,8 @@ class Reads(Protocol):
 
     async def get(self, message_id: int) -> Message | None: ...
 
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None: ...
+
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
     ) -> tuple[list[Message], str | None]: ...
@@ -98,6 +101,9 @@ class SpecificationSubject:
 
     async def get(self, message_id: int) -> Message | None:
         return self._engine.get(message_id)
+
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        return self._engine.timeline(message_id)
 
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None

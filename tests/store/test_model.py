@@ -26,6 +26,7 @@ from streambroker.core.lifecycle import Event, Fate, LeaseTerms, Settlement
 from streambroker.core.message import Draft, Message, State, Status, weight
 from streambroker.core.names import IdSequence
 from streambroker.core.policy import Backoff, QueueConfig
+from streambroker.core.timeline import Record
 from streambroker.store.contract import (
     Acked,
     Claim,
@@ -39,11 +40,13 @@ from streambroker.store.contract import (
     Published,
     Purge,
     Redrive,
+    Retry,
     SaveQueue,
     Settle,
     Sweep,
 )
 from streambroker.store.memory import MemoryEngine
+from streambroker.store.sql import timeline
 from streambroker.store.sql.connection import DATABASE, open_writer
 from streambroker.store.sql.engine import SqliteEngine
 from streambroker.store.sql.reads import Reader
@@ -133,6 +136,10 @@ class Redriving(NamedTuple):
     limit: int
 
 
+class Retrying(NamedTuple):
+    which: int
+
+
 class Purging(NamedTuple):
     queue: int
     states: int
@@ -169,6 +176,7 @@ acking = st.builds(Acking, st.lists(small, min_size=1, max_size=4))
 moving = st.builds(Moving, st.sampled_from((1, 5, 9, 20, 40, 2_000)), st.booleans())
 seldom = st.one_of(
     st.builds(Redriving, queue, st.integers(-1, len(QUEUES) - 1), st.integers(0, 4)),
+    st.builds(Retrying, small),
     st.builds(Purging, queue, st.integers(0, len(PURGES) - 1), st.integers(0, 4)),
     st.builds(Deleting, small),
     st.builds(Saving, queue, st.integers(0, len(CONFIGS) - 1)),
@@ -289,6 +297,8 @@ class Pair:
                 return Overdue(self.now, 3 if few and not self._unswept else 1_000)
             case Redriving(queue, source, limit):
                 return Redrive(QUEUES[queue], None if source < 0 else QUEUES[source], limit, self.now)
+            case Retrying(which):
+                return Retry(self._newest(self._known, which, 0), self.now)
             case Purging(queue, states, limit):
                 return Purge(QUEUES[queue], PURGES[states], limit)
             case Deleting(which):
@@ -376,6 +386,12 @@ class Pair:
             assert stored == self.specification.browse(name, None, None, None, 10_000, None)[0]
             states = [message.state for message in stored]
             assert self.engine.catalog.depth(name) == Depth(*[states.count(state) for state in State])
+        told = {number: found for number in self._known if (found := self.specification.timeline(number))}
+        records = self.engine.work(partial(_records, numbers=self._known))
+        assert {number: kept for number, kept in records.items() if number in told} == {
+            number: kept for number, (_, kept) in told.items() if kept
+        }
+        assert self.engine.work(_records_of_nothing) == 0
 
     async def compare_reads(self) -> None:
         """What readers see, page by page."""
@@ -390,6 +406,7 @@ class Pair:
                     assert await reader.oldest_ready(name) == self.specification.oldest_ready(name)
             for number in self._known[-5:]:
                 assert await reader.get(number) == self.specification.get(number)
+                assert await reader.timeline(number) == self.specification.timeline(number)
         finally:
             await reader.close()
 
@@ -409,6 +426,16 @@ def _messages(connection: sqlite3.Connection, queue: str) -> list[Message]:
         (queue,),
     )
     return [message(row, queue) for row in rows]
+
+
+def _records(connection: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, list[Record]]:
+    found = {n: [*map(timeline.record, connection.execute(timeline.SELECT, {"id": n}))] for n in numbers}
+    return {number: kept for number, kept in found.items() if kept}
+
+
+def _records_of_nothing(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM timeline WHERE message_id NOT IN (SELECT id FROM message)")
+    return int(count[0])
 
 
 def _no_fsync(action: int, name: str | None, value: str | None, *_: Any) -> int:

@@ -115,6 +115,17 @@ def test_all_else_goes_on_at_the_quota(store: Store) -> None:
     assert store.engine.work(lambda db: db.execute("SELECT 1").fetchone()) == (1,)
 
 
+def test_where_room_is_short_attempts_end_without_a_record_of_it(store: Store) -> None:
+    store.publish()
+    (first,) = store.take(1)
+    store.apply(store.bench.settling(wish(first, Event.REQUEUE)))
+    store.fill()
+    (second,) = store.take(1)
+    assert store.apply(store.bench.settling(wish(second, Event.REQUEUE)))[0].refusal is None
+    rows = store.engine.work(lambda db: db.execute("SELECT message_id FROM timeline").fetchall())
+    assert rows == [(first.id,)]
+
+
 def test_publishes_come_back_under_the_low_mark_and_not_before(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     store.fill()
     while store.in_use > 0.96 * QUOTA:

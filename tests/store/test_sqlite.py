@@ -28,7 +28,8 @@ from streambroker.core.errors import (
 from streambroker.core.lifecycle import Event
 from streambroker.core.message import Draft, State, Status
 from streambroker.core.policy import QueueConfig
-from streambroker.store.contract import Claim, Command, Delete, Depth, DropQueue, Overdue, SaveQueue, Sweep
+from streambroker.core.timeline import RESTARTED, Mark
+from streambroker.store.contract import Claim, Command, Delete, Depth, DropQueue, Overdue, SaveQueue, Settle, Sweep
 from streambroker.store.sql import connection as opening
 from streambroker.store.sql import engine as engines
 from streambroker.store.sql import reads
@@ -396,6 +397,32 @@ def test_a_lease_is_never_longer_than_it_was_given_when_the_clock_was_set_back(
         assert engine.turn([Overdue(now, 10)])[0].next_due == now + 100
 
 
+def test_a_record_is_there_after_a_crash_with_the_change_that_it_tells_of(sqlite: Sqlite, tmp_path: Path) -> None:
+    sqlite.publish(2)
+    requeued, session = *sqlite.take(), *sqlite.take(lease_ms=None)
+    sqlite.apply(sqlite.bench.settling(wish(requeued, Event.REQUEUE, reason="busy")))
+    with opened(crashed(sqlite, tmp_path / "crashed")) as again:
+        rows = again.connection.execute("SELECT message_id, mark, attempt, error FROM timeline").fetchall()
+        assert rows == [
+            (requeued.id, Mark.REQUEUED, 1, "busy"),
+            (session.id, Mark.RELEASED, 1, RESTARTED),
+        ]
+
+
+def test_a_record_is_undone_with_the_change_that_it_tells_of(sqlite: Sqlite) -> None:
+    drafts = sqlite.publish(2)
+    held = sqlite.take(2)
+    sqlite.connection.execute(
+        f"CREATE TRIGGER refusing BEFORE INSERT ON timeline WHEN new.message_id = {drafts[1].id} "
+        "BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    answers = sqlite.turn(*[sqlite.bench.settling(wish(message, Event.REQUEUE)) for message in held])
+    assert isinstance(answers[1], Internal)
+    states = dict(sqlite.connection.execute("SELECT id, state FROM message").fetchall())
+    assert states == {drafts[0].id: State.DELAYED, drafts[1].id: State.LEASED}
+    assert sqlite.connection.execute("SELECT message_id FROM timeline").fetchall() == [(drafts[0].id,)]
+
+
 def test_a_dropped_queue_that_was_not_swept_is_swept_after_a_crash(sqlite: Sqlite, tmp_path: Path) -> None:
     sqlite.publish(3)
     sqlite.apply(DropQueue("q"))
@@ -477,6 +504,22 @@ def test_a_turn_is_one_transaction_in_few_statements(sqlite: Sqlite) -> None:
     )
     # BEGIN, one INSERT, the standings and the ack, the select and the lease, COMMIT.
     assert len([s for s in sqlite.statements if not s.startswith("--")]) == 7, sqlite.statements
+
+
+def test_a_message_that_is_delivered_once_never_touches_the_timelines(sqlite: Sqlite) -> None:
+    sqlite.trace()
+    bench = sqlite.bench
+    at_once = sqlite.turn(bench.publishing([bench.draft()], claims=[bench.claim()]))[0].claimed[0]
+    sqlite.publish(3)
+    held = [*at_once, *sqlite.take(3)]
+    sqlite.apply(bench.settling(*[wish(message, Event.EXTEND, until=START + 9) for message in held]))
+    sqlite.apply(Settle([wish(message, Event.ACK) for message in held[:2]], START, queue="q"))
+    sqlite.apply(bench.settling(*[wish(message, Event.ACK) for message in held[2:]]))
+    assert sqlite.recount() == Depth(processed=4)
+    assert [statement for statement in sqlite.statements if "timeline" in statement] == []
+    sqlite.publish()
+    sqlite.apply(bench.settling(wish(sqlite.take()[0], Event.REQUEUE)))
+    assert [statement for statement in sqlite.statements if "timeline" in statement] != []
 
 
 def test_the_log_moves_into_the_file_when_enough_has_gathered(
@@ -662,9 +705,10 @@ def test_what_is_due_of_a_dropped_queue_is_deleted_and_not_told_of(sqlite: Sqlit
 def test_a_sweep_leaves_nothing_of_a_dropped_queue(sqlite: Sqlite) -> None:
     drafts = [sqlite.bench.draft(dedup_id=f"d{n}") for n in range(5)]
     sqlite.apply(sqlite.bench.publishing(drafts, digests=[b"1"] * 5))
+    sqlite.apply(sqlite.bench.settling(*[wish(message, Event.REJECT) for message in sqlite.take(5)]))
     sqlite.apply(DropQueue("q"))
     assert [sqlite.apply(Sweep(START, 3)) for _ in range(2)] == [True, False]
-    for table in ("message", "queue", "dedup"):
+    for table in ("message", "queue", "dedup", "timeline"):
         assert sqlite.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0, table
 
 

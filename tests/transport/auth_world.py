@@ -145,10 +145,12 @@ class Strict:
     def __init__(self) -> None:
         self.failures: list[tuple[str, str]] = []
         self.successes: list[tuple[str, str]] = []
+        self.given_back: list[tuple[str, str]] = []
 
-    def admit(self, username: str, address: str) -> None:
+    def admit(self, username: str, address: str) -> Callable[[], None]:
         if (username, address) in self.failures:
             raise RateLimited("slower", retry_after_ms=1_000)
+        return lambda: self.given_back.append((username, address))
 
     def failed(self, username: str, address: str) -> None:
         self.failures.append((username, address))

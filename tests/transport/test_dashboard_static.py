@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,3 +178,17 @@ def test_the_page_and_all_that_it_names_are_in_this_checkout() -> None:
     assert names
     for name in names:
         assert door.asset(name).content
+
+
+def test_the_wheel_carries_the_dashboard_to_where_it_is_looked_for() -> None:
+    root = Path(static.__file__).parents[3]
+    hatch = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert hatch["force-include"] == {"web/dashboard": "streambroker/web/dashboard"}
+    assert static.directory() in (root / "web/dashboard", root / "streambroker/web/dashboard")
+
+
+def test_an_installed_package_serves_what_it_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = tmp_path / "streambroker/web/dashboard"
+    carried.mkdir(parents=True)
+    monkeypatch.setattr(static, "__file__", str(tmp_path / "streambroker/transport/dashboard/static.py"))
+    assert static.directory() == carried

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from streambroker.transport.front import Front, Hosts
+from streambroker.transport.proxies import TrustedProxies
 
 OUR_PAGE = b"https://app.example.com"
 OURS = (
@@ -149,3 +150,49 @@ async def test_d7_a_token_in_the_url_is_refused(query: bytes) -> None:
         status, _, body = await ask(kind=kind, query=query)
         assert (status, msgspec.json.decode(body)["code"]) == (400, "malformed")
         assert b"=x" not in body
+
+
+TWO_HOSTS = ((b"host", b"localhost"), (b"host", b"localhost"))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        TWO_HOSTS,
+        (TWO_HOSTS[0], (b"accept", b"*/*"), (b"host", b"evil.example")),
+        ((b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")),
+        ((b"authorization", b"Bearer a"), (b"authorization", b"Bearer a")),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_d24_two_lines_of_which_only_one_can_be_meant_are_refused(twice: Any, kind: str) -> None:
+    status, headers, body = await ask(*twice, (b"x-request-id", b"mine"), kind=kind)
+    assert (status, msgspec.json.decode(body)["code"]) == (400, "malformed")
+    assert headers[b"x-request-id"] == b"mine"
+
+
+async def test_other_fields_may_come_in_several_lines() -> None:
+    assert (await ask((b"accept", b"text/plain"), (b"accept", b"*/*"), (b"cookie", b"a"), (b"cookie", b"b")))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"6.6.6.6, 203.0.113.7, 10.0.0.2",),
+        (b"6.6.6.6", b"203.0.113.7", b"10.0.0.2"),
+        (b"6.6.6.6, 203.0.113.7", b"10.0.0.2"),
+        (b"6.6.6.6", b"203.0.113.7"),
+    ],
+)
+async def test_d23_the_lines_of_a_forwarded_for_are_one_list_in_their_order(lines: tuple[bytes, ...]) -> None:
+    seen: list[str] = []
+
+    async def sees(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["streambroker.address"])
+
+    fields = [(b"host", b"localhost"), *((b"x-forwarded-for", line) for line in lines)]
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "query_string": b""}
+    proxies = TrustedProxies(["10.0.0.0/8"])
+    front = Front(sees, Hosts(()), (), proxies.client_address)
+    await front({**scope, "client": ("10.0.0.1", 1), "headers": fields}, ask, ask)
+    assert seen == ["203.0.113.7"]

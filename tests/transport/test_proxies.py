@@ -115,6 +115,13 @@ def test_the_nearest_trusted_proxy_tells_the_scheme(told: str, peer: str, scheme
     assert TRUSTED.scheme({b"x-forwarded-proto": told.encode()}, peer, "http") == scheme
 
 
+def test_a_server_can_ask_who_is_a_proxy() -> None:
+    assert [TRUSTED.trusts(peer) for peer in (PROXY, "192.0.2.1", CLIENT, "127.0.0.1", "")] == [True, True] + [
+        False
+    ] * 3
+    assert not TrustedProxies([]).trusts(PROXY)
+
+
 @pytest.mark.parametrize("network", ["*", "proxy.example.com", "10.0.0.0/33", ""])
 def test_what_is_no_network_is_refused(network: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):

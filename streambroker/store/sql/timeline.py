@@ -10,10 +10,7 @@ from streambroker.core.timeline import MOST_RECORDS, Mark, Record
 from streambroker.store.sql.statements import given
 
 # Records are numbered from 1 for each message; the numbers that stand there are asked for all messages at once.
-_NUMBERS = (
-    "SELECT message_id, max(number) FROM timeline WHERE message_id IN (SELECT value FROM json_each(?)) "
-    "GROUP BY message_id"
-)
+_NUMBERS = "SELECT value, ifnull((SELECT max(number) FROM timeline WHERE message_id = value), 0) FROM json_each(?)"
 _KEEP = "INSERT INTO timeline VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET = "DELETE FROM timeline WHERE message_id = ? AND number <= ?"
 SELECT = (
@@ -30,7 +27,7 @@ def keep(connection: sqlite3.Connection, records: Sequence[tuple[int, Record]]) 
     last: dict[int, int] = dict(connection.execute(_NUMBERS, (given(message_id for message_id, _ in records),)))
     rows, forgotten = [], []
     for message_id, r in records:
-        number = last[message_id] = last.get(message_id, 0) + 1
+        number = last[message_id] = last[message_id] + 1
         rows.append(
             (message_id, number, r.at, int(r.mark), r.attempt, r.consumer, r.delivered_at, r.lease_expires_at, r.error)
         )

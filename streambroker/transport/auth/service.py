@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from streambroker.core.access import Principal, require_session
-from streambroker.core.errors import ConfigError, Forbidden, RefreshRaced, Unauthenticated
+from streambroker.core.errors import BrokerError, ConfigError, Forbidden, RefreshRaced, Unauthenticated
 from streambroker.store.sql.accounts import Account, Accounts, Run
 from streambroker.store.sql.api_keys import ApiKeys
 from streambroker.store.sql.sessions import SID_CHARACTERS, RefreshToken, Session, Sessions, Verdict
@@ -50,8 +50,11 @@ class TokenPair(msgspec.Struct, frozen=True):
 class LoginGuard(Protocol):
     """Slows down who guesses passwords."""
 
-    def admit(self, username: str, address: str) -> None:
-        """Return when this login may be tried; raises `RateLimited` otherwise."""
+    def admit(self, username: str, address: str) -> Callable[[], None]:
+        """Return when this login may be tried; raises `RateLimited` otherwise.
+
+        The answer is to be called where it was not tried after all: neither `failed` nor `succeeded` then.
+        """
 
     def failed(self, username: str, address: str) -> None:
         """Take note of a wrong password or user name."""
@@ -226,9 +229,13 @@ class AuthService:
 
     async def _proven(self, username: str, password: str, pointer: str, address: str) -> Account | None:
         """The enabled user whose password it is; the guard is asked before and told after. None costs the same."""
-        if self._guard is not None:
-            self._guard.admit(username, address)
-        account = await self.users.proven(username, password, pointer)
+        give_back = None if self._guard is None else self._guard.admit(username, address)
+        try:
+            account = await self.users.proven(username, password, pointer)
+        except BrokerError:  # too many at once, or a text that can be no password: nobody has guessed
+            if give_back is not None:
+                give_back()
+            raise
         if account is None or account.disabled:
             self._login_failed(username, address)
             return None

@@ -88,7 +88,8 @@ class Users:
         """Let whoever has the machine in again: the password that holds from now on, made up where None is given.
 
         The user is enabled, and all its sessions end; its API keys stay. `admin` is an admin again, and is created
-        where it is gone; other users keep their role. Raises `NotFound`, and `Invalid` for a password that is not taken.
+        where it is gone; other users keep their role. Raises `NotFound`, and `Invalid` for a password that is not
+        taken.
         """
         if password is not None:
             check_new_password(username, password)

@@ -74,6 +74,8 @@ class Board:
     def end(self) -> None:
         """And does so no more."""
         self.watchers -= 1
+        if not self.watchers:
+            self._frames.clear()
 
     def frame(self, view: View, since: int | None) -> str | None:
         """What has changed since that version, None where nothing has; without one all lines."""

@@ -140,7 +140,7 @@ class View:
     def tick(self, status: Status) -> str | None:
         """The frame of the latest interval; None before the first one is over."""
         if self._tick is None and self._moment is not None:
-            figures = status.figures(together(self.of(self._moment.depths).values()))
+            figures = status.figures(together(self.of(self._moment.depths).values()), self.all)
             self._tick = frames.tick(self._points[-1], figures).decode()
         return self._tick
 

@@ -89,10 +89,13 @@ class Guard:
             await asyncio.wait([self._saver], timeout=_CLOSE_DEADLINE_S)
             self._saver.cancel()
 
-    def admit(self, username: str, address: str) -> None:
-        """Return when this login may be tried. Raises `RateLimited` with the delay otherwise."""
+    def admit(self, username: str, address: str) -> Callable[[], None]:
+        """Return when this login may be tried. Raises `RateLimited` with the delay otherwise.
+
+        The answer gives the try back: to be called where no password was looked at.
+        """
         if self._rate is None:
-            return
+            return _nothing
         now = self._clock()
         subjects = self._subjects(username, address)
         counts = [self._entry(subjects.network, now)]
@@ -103,8 +106,16 @@ class Guard:
         if wait_ms > 0:
             raise RateLimited("too many failed logins; wait before the next one", retry_after_ms=wait_ms)
         # Until it is known how this one ends, the next one waits: else many could try at the end of each delay.
-        for entry in delayed:
-            self._entries[entry.subject] = replace(entry, barred_until=now + _delay_ms(entry.level))
+        taken = [(entry, replace(entry, barred_until=now + _delay_ms(entry.level))) for entry in delayed]
+        for entry, barred in taken:
+            self._entries[entry.subject] = barred
+        return lambda: self._give_back(taken)
+
+    def _give_back(self, taken: list[tuple[Failures, Failures]]) -> None:
+        for before, barred in taken:
+            # Where it is another one by now, somebody else has failed or succeeded meanwhile, and that counts.
+            if self._entries.get(barred.subject) is barred:
+                self._entries[barred.subject] = before
 
     def failed(self, username: str, address: str) -> None:
         """Take note of a wrong password or user name."""
@@ -197,6 +208,10 @@ class Guard:
                 return
             del self._entries[subject]
             self._changed.add(subject)
+
+
+def _nothing() -> None:
+    """Where nothing was taken."""
 
 
 def _first(subject: bytes, now: int) -> Failures:

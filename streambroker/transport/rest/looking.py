@@ -1,14 +1,16 @@
-"""Messages over REST: browse, look, delete; nothing is leased."""
+"""Messages over REST: browse, look, retry, delete; nothing is leased."""
 
 from __future__ import annotations
 
 from streambroker.broker.broker import Broker
 from streambroker.core.access import Action, Decision, decide, require
 from streambroker.core.errors import NotFound
-from streambroker.core.message import Message, Status
+from streambroker.core.message import STATUS_OF, Message, Status
 from streambroker.core.names import format_id
+from streambroker.core.timeline import Moment
 from streambroker.protocol.json import encode
 from streambroker.protocol.messages import MessageOut, shown
+from streambroker.protocol.times import rfc3339
 from streambroker.transport import schemas
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
@@ -36,6 +38,19 @@ class MessageDoor:
         require_message(call, Action.VIEW, message)
         return Reply(200, shown(message, self._broker.queue(message.queue).config))
 
+    async def timeline(self, call: Call) -> Reply:
+        """What happened to a message."""
+        message, moments = await self._broker.timeline(call.message_id())
+        require_message(call, Action.VIEW, message)
+        return reply(schemas.Timeline([_moment(moment) for moment in moments]))
+
+    async def retry(self, call: Call) -> Reply:
+        """Make a failed message ready again."""
+        number = call.message_id()
+        require_message(call, Action.MANAGE, await self._broker.get(number))
+        now = await self._broker.retry(number)
+        return reply(schemas.Settled(format_id(number), STATUS_OF[now.state].value, now.now_in, now.attempt))
+
     async def delete_message(self, call: Call) -> Reply:
         """Delete one message, whatever its status; who holds it hears of it."""
         number = call.message_id()
@@ -46,12 +61,26 @@ class MessageDoor:
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
         many, item, page = "/queues/{queue}/messages", "/messages/{message_id}", {200: schemas.MessagePage}
-        gone = {200: schemas.Deleted}
+        gone, past, again = {200: schemas.Deleted}, {200: schemas.Timeline}, {200: schemas.Settled}
         return [
             Endpoint("GET", many, self.browse, "Browse messages", answers=page, query=schemas.BrowseQuery),
             Endpoint("GET", item, self.get_message, "Look at a message", answers={200: MessageOut}),
+            Endpoint("GET", f"{item}/timeline", self.timeline, "See what happened to a message", answers=past),
+            Endpoint("POST", f"{item}/retry", self.retry, "Retry a failed message", answers=again, codes=("conflict",)),
             Endpoint("DELETE", item, self.delete_message, "Delete a message", answers=gone),
         ]
+
+
+def _moment(moment: Moment) -> schemas.MomentOut:
+    ends = moment.lease_expires_at
+    return schemas.MomentOut(
+        rfc3339(moment.at),
+        moment.mark.name.lower(),
+        moment.attempt,
+        moment.consumer,
+        None if ends is None else rfc3339(ends),
+        moment.error,
+    )
 
 
 def require_message(call: Call, action: Action, message: Message) -> None:

@@ -63,14 +63,15 @@ class PublishDoor:
         queue = await self._broker.ensure_queue(name, accountable(call.user))
         now = self._broker.clock()
         number = self._broker.new_ids(1, now)[0]
-        made = draft(given, number, queue.config, self._limits, now, _trace(call), raw=content)
+        trace = _trace(call)
+        made = draft(given, number, queue.config, self._limits, now, trace, raw=content)
         key = _idempotency_key(call)
         if key is not None:
             if made.dedup_id is not None and made.dedup_id != key:
                 raise invalid("/dedup_id", "dedup_id and the Idempotency-Key header differ; give one, or both alike")
             made.dedup_id = key
         digests = () if made.dedup_id is None else (digest(made),)
-        stored = await self._broker.publish(name, [made], digests=digests)
+        stored = await self._broker.publish(name, [made], digests=digests, parent=trace)
         duplicate = bool(stored.duplicates)
         answer = schemas.Published(format_id(stored.ids[0]), "pending", duplicate, _durability(queue))
         return Reply(200 if duplicate else 201, encode(answer))
@@ -93,6 +94,7 @@ class PublishDoor:
             batch_key=key,
             digest=_batch_digest(drafts) if key is not None else b"",
             digests=[digest(made) for made in drafts if made.dedup_id is not None],
+            parent=trace,
         )
         answer = schemas.BatchPublished([format_id(i) for i in stored.ids], list(stored.duplicates), _durability(queue))
         return Reply(200 if stored.replayed or len(stored.duplicates) == len(drafts) else 201, encode(answer))

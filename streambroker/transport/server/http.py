@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import enum
 import logging
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ from streambroker.transport.server.flow import Flow
 from streambroker.transport.server.heads import head_fault
 from streambroker.transport.server.onewrite import OneWrite
 from streambroker.transport.server.refusals import answer, too_many, too_many_strangers, unknown_version
+from streambroker.transport.server.stages import BODY, HEAD, NONE, WHOLE
 from streambroker.transport.server.strangers import RECOGNIZED, Stranger
 from streambroker.transport.server.watch import NEVER
 from streambroker.transport.server.websocket import WebSocketProtocol
@@ -40,18 +40,6 @@ from streambroker.transport.tls import end
 log = logging.getLogger(__name__)
 
 _VERSIONS = frozenset({"1.1", "1.0"})
-
-
-class _Stage(enum.Enum):
-    """How much of the newest request has come."""
-
-    NONE = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    WHOLE = enum.auto()
-
-
-_NONE, _HEAD, _BODY, _WHOLE = _Stage
 
 
 class _Refused(Exception):
@@ -71,7 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, *args, **kwargs)
         self._watch = config.watch
         self._always = b"".join(b"%b: %b\r\n" % field for field in config.encoded_headers)
-        self._stage = _NONE
+        self._stage = NONE
         self._since = 0.0  # when the wait for the rest of this stage began; 0: it has not
         self._got = 0  # bytes since then
         self._content = 0  # bytes of the body
@@ -147,7 +135,7 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(self._fault or Malformed(f"this is no HTTP/1.1 request: {error}"))
         else:
-            if self._stage is not _WHOLE:
+            if self._stage is not WHOLE:
                 self._wait_for_rest(len(data))
 
     def _feed_unfed(self) -> None:
@@ -163,7 +151,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.hold()
         elif self._apart:
             self._apart = False
-            self.flow.release(read=self._stage is not _BODY or len(self.cycle.body) <= HIGH_WATER_LIMIT)
+            self.flow.release(read=self._stage is not BODY or len(self.cycle.body) <= HIGH_WATER_LIMIT)
 
     def _wait_for_rest(self, size: int) -> None:
         """Something is still to come; refuse what has become too much already."""
@@ -171,10 +159,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._since, self._got = self.loop.time(), 0
             self._watch.add(self)
         self._got += size
-        if self._stage is _BODY:
+        if self._stage is BODY:
             if self._got - self._content > MAX_HEAD + FRAMING * self._content:
                 self._refuse(Malformed("a chunked body with far more framing than content"))
-        elif self._stage is _HEAD and (fault := self._head_fault()) is not None:
+        elif self._stage is HEAD and (fault := self._head_fault()) is not None:
             self._refuse(fault)
 
     def _head_fault(self) -> BrokerError | None:
@@ -184,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
     # -- what the parser tells -----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._stage = _HEAD
+        self._stage = HEAD
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -195,7 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
                 raise _Refused
         before: Any = self.cycle
         super().on_headers_complete()
-        self._stage, self._since, self._content = _BODY, 0.0, 0
+        self._stage, self._since, self._content = BODY, 0.0, 0
         cycle: Any = self.cycle
         self._upgrading = cycle is before
         if not self._upgrading:
@@ -221,7 +209,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        self._stage, self._since = _WHOLE, 0.0
+        self._stage, self._since = WHOLE, 0.0
         cycle = self.cycle
         if self._upgrading:
             return
@@ -263,16 +251,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif self._last_words is not None:
             self._close_with(self._last_words)
-        elif self._stage is _WHOLE:
+        elif self._stage is WHOLE:
             self._be_idle()
-        elif self._stage is _BODY:
+        elif self._stage is BODY:
             self._since = self.loop.time()
             self._watch.add(self)
         if self._unfed and not self.pipeline:
             self.loop.call_soon(self._feed_unfed)
 
     def _be_idle(self) -> None:
-        self._stage = _NONE
+        self._stage = NONE
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again_in(self._may_be_idle())
@@ -287,7 +275,7 @@ class HttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for long enough; one that has not is looked at again."""
         self.timeout_keep_alive_task = None
-        if self._stage is not _NONE or self.transport.is_closing():
+        if self._stage is not NONE or self.transport.is_closing():
             return  # the answer to what came is what looks again
         left = self._idle_since + self._may_be_idle() - self.loop.time()
         if left > 0:
@@ -301,7 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer with an error when its turn comes, and close. Nothing more is taken."""
         self._apart = self._deaf = True
         serving = self._serving
-        own = self.cycle if self._stage is _BODY else None
+        own = self.cycle if self._stage is BODY else None
         if own is not None and own is serving:  # the application has it already
             self._tell_gone(own)
             self._close_with(b"" if own.response_started else answer(error))
@@ -329,7 +317,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._should_upgrade():
             if rest:
                 self._feed(rest)
-            elif self._stage is not _WHOLE:
+            elif self._stage is not WHOLE:
                 self._wait_for_rest(0)
         elif rest or self._unfed:
             self._refuse(Malformed("a client must not go on before it has the answer to an upgrade"))
@@ -388,7 +376,7 @@ class HttpProtocol(HttpToolsProtocol):
         deadlines = self._watch.deadlines
         if self._fault is not None or self._stranger.on_trial:
             return deadlines.refused
-        if self._stage is not _BODY:
+        if self._stage is not BODY:
             return deadlines.head
         if self.cycle.response_complete:
             return deadlines.rest
@@ -399,7 +387,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(self._fault)
         elif self._stranger.on_trial:
             self._refuse(too_many_strangers())
-        elif self._stage is _NONE:  # it has asked for nothing
+        elif self._stage is NONE:  # it has asked for nothing
             self.transport.close()
         else:
             self._refuse(RequestTimeout("the request did not come in time; nothing of it was done"))

@@ -213,7 +213,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         # A client that reads no pongs gets none: it alone decides how many would wait (RFC 6455, section 5.5.3).
-        if (pong := b"".join(self.conn.data_to_send())) and self.writable.is_set():
+        # Nor does one that is not welcome yet: its answer comes first.
+        if (pong := b"".join(self.conn.data_to_send())) and self.writable.is_set() and self.handshake_complete:
             self.transport.write(pong)
         self._count_control()
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from streambroker.transport.server.bounds import MAX_FIELDS, MAX_HEAD, MAX_TARGET, PORTION
-from streambroker.transport.server.http import REFUSED_AT_ONCE
+from streambroker.transport.server.bounds import MAX_FIELDS, MAX_HEAD, MAX_TARGET, PORTION, REFUSED_AT_ONCE
 from tests.transport.server.world import SHORT, Client, request, serving, upgrade
 
 PATIENT = replace(SHORT, head=10, body=10, refused=10)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from streambroker.transport import server
@@ -36,7 +36,10 @@ class Answer(NamedTuple):
 
 
 class Application:
-    """Answers each request with what it got; ``/wait`` only when `go` is set, ``/early`` without reading the body."""
+    """Answers each request with what it got; ``/wait`` only when `go` is set, ``/early`` without reading the body.
+
+    It recognizes whoever has an Authorization header, or says hello on a WebSocket.
+    """
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -51,6 +54,8 @@ class Application:
         self.seen.append(scope["path"])
         self.scopes.append(scope)
         self.begun.set()
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            recognize(scope)
         try:
             await (self._socket if scope["type"] == "websocket" else self._request)(scope, receive, send)
         except OSError:
@@ -76,9 +81,21 @@ class Application:
         if path.startswith("/wait"):
             await self._wait(receive)
         answer = b"x" * int(path[5:]) if path.startswith("/big/") else path.encode() + b" " + body
+        if path.startswith("/whole"):
+            await self._whole(scope, answer)
+            return
         headers = [(b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 413 if path == "/early" else 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _whole(self, scope: Any, answer: bytes) -> None:
+        whole = scope["streambroker.answer"]
+        if scope["path"] == "/whole/204":
+            await whole(204, b"", b"")
+            return
+        if scope["path"] == "/whole/big":
+            answer = b"x" * 8_000_000
+        await whole(200, b"content-length: %d\r\n" % len(answer), b"" if scope["method"] == "HEAD" else answer)
 
     async def _wait(self, receive: Any) -> None:
         gone = asyncio.ensure_future(receive())
@@ -91,14 +108,28 @@ class Application:
 
     async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
+        if scope["path"].startswith("/door"):
+            await self.go.wait()
         await send({"type": "websocket.accept"})
         if scope["path"].startswith("/late"):
             await self.go.wait()
         while (message := await receive())["type"] == "websocket.receive":
             self.bodies.append(message["text"].encode() if message.get("text") is not None else message["bytes"])
+            if self.bodies[-1].startswith(b"hello"):
+                recognize(scope)
+            elif self.bodies[-1] == b"out":
+                await send({"type": "websocket.close", "code": 4401})
+                continue
             await send({"type": "websocket.send", "text": f"{len(self.bodies[-1])}"})
         self.bodies.append(b"closed with %d" % message["code"])
         self.left.set()
+
+
+def recognize(scope: Any) -> None:
+    """Tell the server that it is known who is on the connection."""
+    told = scope.pop(server.RECOGNIZED, None)
+    if told is not None:
+        told()
 
 
 class Client:
@@ -133,9 +164,9 @@ class Client:
             except ConnectionResetError:
                 return b""
 
-    async def opened(self, path: str = "/ws") -> None:
+    async def opened(self, path: str = "/ws", *fields: bytes) -> None:
         """Become a WebSocket."""
-        self.send(upgrade(path))
+        self.send(upgrade(path, *fields))
         assert (await self.answer()).status == 101
 
     async def frame(self) -> tuple[int, bytes]:
@@ -164,6 +195,7 @@ class World:
         self.app = application
         self.front = front
         self.port = port
+        self._clients: list[Client] = []  # one that nobody refers to would be closed
 
     @property
     def watch(self) -> Any:
@@ -180,9 +212,11 @@ class World:
         (one,) = (protocol for protocol in self.protocols if isinstance(protocol, HttpProtocol))
         return one
 
-    async def client(self, *, limit: int = 2**16) -> Client:
-        """Connect. ``limit`` is about how much of what comes is read before the test asks for it."""
-        return Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=limit))
+    async def client(self, *, limit: int = 2**16, address: str = "127.0.0.1") -> Client:
+        """Connect from an address. ``limit`` is about how much of what comes is read before the test asks for it."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=limit, local_addr=(address, 0)))
+        self._clients.append(client)
+        return client
 
     async def until(self, condition: Any) -> None:
         """Wait for something that tells nobody of itself."""
@@ -198,12 +232,22 @@ async def serving(
     most_connections: int = 1_000,
     heartbeat_ms: int = HEARTBEAT_MS,
     max_frame: int = MAX_FRAME,
+    most_of_address: int | None = None,
+    trusted: Callable[[str], bool] = lambda address: False,
 ) -> AsyncIterator[World]:
     """A server around an `Application`, stopped at the end."""
     sock = server.listen("127.0.0.1", 0)
     application = Application()
     front = server.Server(
-        server.configured(application, heartbeat_ms, max_frame, deadlines=deadlines, most_connections=most_connections)
+        server.configured(
+            application,
+            heartbeat_ms,
+            max_frame,
+            deadlines=deadlines,
+            most_connections=most_connections,
+            most_of_address=most_of_address,
+            trusted=trusted,
+        )
     )
     running = asyncio.create_task(front.serve(sockets=[sock]))
     async with asyncio.timeout(PATIENCE_S):

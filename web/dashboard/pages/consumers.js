@@ -11,16 +11,23 @@ import { liveTable, says } from "../parts/live-table.js";
 import { may } from "../parts/rights.js";
 
 /**
- * @typedef {{id: string, kind: string, user: string, queue: string, sub: string | null, credit: number, in_flight: number,
- *   delivered_per_s: number, paused: boolean, address: string | null, since: string, lease_mode: string | null}} Consumer
+ * @typedef {{id: string, kind: string, user: string, queue: string, sub: string | null, credit: number,
+ *   in_flight: number, delivered_per_s: number, paused: boolean, address: string | null, since: string,
+ *   lease_mode: string | null}} Consumer
  * @typedef {(key: string, params?: any) => string} T
  */
 
 /** @param {HTMLElement} root @param {any} page @returns {Promise<() => void>} */
 export async function show(root, { api, feed, t, session }) {
   const filter = el("input", {
-    class: "input", type: "search", testid: "consumer-filter", placeholder: t("consumers.filter"), "aria-label": t("consumers.filter"),
-    autocomplete: "off", spellcheck: "false", on: { input: draw },
+    class: "input",
+    type: "search",
+    testid: "consumer-filter",
+    placeholder: t("consumers.filter"),
+    "aria-label": t("consumers.filter"),
+    autocomplete: "off",
+    spellcheck: "false",
+    on: { input: draw },
   });
   const found = el("span", { class: "soft", testid: "consumer-count", role: "status" });
   const table = liveTable({
@@ -50,10 +57,12 @@ export async function show(root, { api, feed, t, session }) {
     if (feed.consumers === null) return;
     const all = /** @type {Consumer[]} */ (feed.consumers);
     const wanted = filter.value.trim().toLowerCase();
-    const named = (/** @type {Consumer} */ one) => [one.queue, one.user, one.sub, one.address].join(" ").toLowerCase().includes(wanted);
+    const named = (/** @type {Consumer} */ one) =>
+      [one.queue, one.user, one.sub, one.address].join(" ").toLowerCase().includes(wanted);
     const shown = wanted === "" ? all : all.filter(named);
     setText(found, t("consumers.count", { count: all.length, shown: number(shown.length), all: number(all.length) }));
-    if (all.length === 0) return fill("empty", () => empty({ title: t("consumers.empty"), hint: t("consumers.empty_hint") }));
+    if (all.length === 0)
+      return fill("empty", () => empty({ title: t("consumers.empty"), hint: t("consumers.empty_hint") }));
     if (shown.length === 0) return fill("none", () => empty({ title: t("consumers.none_match") }));
     fill("table", () => table.node);
     table.show(shown);
@@ -77,9 +86,18 @@ export async function show(root, { api, feed, t, session }) {
 function columns(t, api, session) {
   /** @param {string} id @param {string} look @param {(one: Consumer) => string} text */
   const text = (id, look, text) => ({ id, label: t(`consumers.${id}`), class: look, sort: text, make: says(text) });
-  /** @param {string} id @param {string} look @param {(one: Consumer) => number} value @param {(n: number) => string} written */
+  /**
+   * @param {string} id
+   * @param {string} look
+   * @param {(one: Consumer) => number} value
+   * @param {(n: number) => string} written
+   */
   const figure = (id, look, value, written) => ({
-    id, label: t(`consumers.${id}`), class: `num ${look}`, sort: value, make: says((/** @type {Consumer} */ one) => written(value(one))),
+    id,
+    label: t(`consumers.${id}`),
+    class: `num ${look}`,
+    sort: value,
+    make: says((/** @type {Consumer} */ one) => written(value(one))),
   });
   return [
     { id: "queue", label: t("consumers.queue"), class: "col-name", sort: (one) => one.queue, make: queueCell(t) },
@@ -91,15 +109,32 @@ function columns(t, api, session) {
     figure("delivered", "col-rate hide-narrow", (one) => one.delivered_per_s, rate),
     text("lease_mode", "col-kind hide-wide", (one) => (one.lease_mode ? t(`consumers.lease_${one.lease_mode}`) : "–")),
     text("address", "clip col-address hide-medium", (one) => one.address ?? "–"),
-    { id: "since", label: t("consumers.since"), class: "col-age hide-narrow", sort: (one) => Date.parse(one.since), make: sinceCell },
-    { id: "actions", label: t("table.actions"), hiddenLabel: true, class: "col-actions", make: disconnectCell(t, api, session) },
+    {
+      id: "since",
+      label: t("consumers.since"),
+      class: "col-age hide-narrow",
+      sort: (one) => Date.parse(one.since),
+      make: sinceCell,
+    },
+    {
+      id: "actions",
+      label: t("table.actions"),
+      hiddenLabel: true,
+      class: "col-actions",
+      make: disconnectCell(t, api, session),
+    },
   ];
 }
 
 /** @param {T} t */
 function queueCell(t) {
   return (/** @type {HTMLElement} */ cell, /** @type {Consumer} */ first) => {
-    const link = el("a", { class: "clip", href: `#/queues/${encodeURIComponent(first.queue)}`, title: first.queue, text: first.queue });
+    const link = el("a", {
+      class: "clip",
+      href: `#/queues/${encodeURIComponent(first.queue)}`,
+      title: first.queue,
+      text: first.queue,
+    });
     const badge = el("span", { class: "badge badge-orange", text: t("consumers.is_paused") });
     cell.append(el("div", { class: "name-cell" }, link, badge));
     return (/** @type {Consumer} */ one) => {
@@ -119,10 +154,16 @@ function disconnectCell(t, api, session) {
   return (/** @type {HTMLElement} */ cell, /** @type {Consumer} */ first) => {
     let now = first;
     if (may(session, "manage", first.queue)) {
-      cell.append(button(t("consumers.disconnect"), {
-        kind: "quiet", small: true, iconOnly: true, icon: icon("unplug"), testid: `consumer-disconnect-${first.id}`,
-        onClick: () => askDisconnect(t, api, now),
-      }));
+      cell.append(
+        button(t("consumers.disconnect"), {
+          kind: "quiet",
+          small: true,
+          iconOnly: true,
+          icon: icon("unplug"),
+          testid: `consumer-disconnect-${first.id}`,
+          onClick: () => askDisconnect(t, api, now),
+        }),
+      );
     }
     return (/** @type {Consumer} */ one) => {
       now = one;

@@ -21,7 +21,12 @@ export async function show(root, { api, session }) {
   const pages = pager(() => void list.reload(), "key");
   const list = loaded(place, load, draw, { lines: 4 });
   const create = (/** @type {string} */ testid) =>
-    button(t("keys.create"), { kind: "primary", icon: icon("plus"), testid, onClick: () => askCreate(api, list.reload) });
+    button(t("keys.create"), {
+      kind: "primary",
+      icon: icon("plus"),
+      testid,
+      onClick: () => askCreate(api, list.reload),
+    });
 
   /** @param {AbortSignal} signal */
   function load(signal) {
@@ -35,11 +40,21 @@ export async function show(root, { api, session }) {
     return empty({ title: t("keys.empty"), hint: t("keys.empty_hint"), action: create("key-create-first") });
   }
 
-  replace(root,
-    el("header", { class: "page-head" },
-      el("div", {}, el("h1", { tabindex: -1, text: t("keys.title") }), el("p", { class: "page-lede", text: t("keys.lede") })),
-      el("div", { class: "page-actions" }, create("key-create"))),
-    el("section", { class: "panel" }, place, pages.node));
+  replace(
+    root,
+    el(
+      "header",
+      { class: "page-head" },
+      el(
+        "div",
+        {},
+        el("h1", { tabindex: -1, text: t("keys.title") }),
+        el("p", { class: "page-lede", text: t("keys.lede") }),
+      ),
+      el("div", { class: "page-actions" }, create("key-create")),
+    ),
+    el("section", { class: "panel" }, place, pages.node),
+  );
   return () => {
     list.stop();
     closeDialogs();
@@ -51,17 +66,38 @@ function table(api, session, keys, reload) {
   const columns = [
     { label: t("keys.name"), class: "wrap", cell: (/** @type {Key} */ key) => key.name },
     { label: t("keys.user"), class: "wrap hide-narrow", cell: (/** @type {Key} */ key) => key.username },
-    { label: t("grants.title"), class: "wrap hide-narrow", cell: (/** @type {Key} */ key) => (key.grants === null ? el("span", { class: "soft", text: t("keys.as_user") }) : grantsText(key.grants)) },
+    {
+      label: t("grants.title"),
+      class: "wrap hide-narrow",
+      cell: (/** @type {Key} */ key) =>
+        key.grants === null ? el("span", { class: "soft", text: t("keys.as_user") }) : grantsText(key.grants),
+    },
     { label: t("keys.created_at"), class: "hide-medium", cell: (/** @type {Key} */ key) => dateTime(key.created_at) },
     { label: t("keys.expires_at"), cell: expires },
-    { label: t("table.actions"), hiddenLabel: true, class: "col-buttons", cell: (/** @type {Key} */ key) => remove(key) },
+    {
+      label: t("table.actions"),
+      hiddenLabel: true,
+      class: "col-buttons",
+      cell: (/** @type {Key} */ key) => remove(key),
+    },
   ];
   const remove = (/** @type {Key} */ key) =>
     button(t("keys.delete", { name: key.name }), {
-      kind: "quiet", small: true, iconOnly: true, icon: icon("trash"), testid: `key-delete-${key.id}`, onClick: () => askDelete(api, key, reload),
+      kind: "quiet",
+      small: true,
+      iconOnly: true,
+      icon: icon("trash"),
+      testid: `key-delete-${key.id}`,
+      onClick: () => askDelete(api, key, reload),
     });
   const shown = session.isAdmin ? columns : columns.filter((column) => column.label !== t("keys.user"));
-  return plainTable({ columns: shown, rows: keys, caption: t("keys.title"), testid: "keys-table", rowTestid: (key) => `key-row-${key.id}` });
+  return plainTable({
+    columns: shown,
+    rows: keys,
+    caption: t("keys.title"),
+    testid: "keys-table",
+    rowTestid: (key) => `key-row-${key.id}`,
+  });
 }
 
 /** @param {Key} key */
@@ -75,7 +111,12 @@ function expires(key) {
 function askCreate(api, reload) {
   const name = el("input", { type: "text", testid: "key-field-name", maxlength: 128, autocomplete: "off" });
   const until = el("input", { type: "datetime-local", testid: "key-field-expires" });
-  const limited = el("input", { type: "checkbox", checked: true, testid: "key-field-limited", on: { change: onLimited } });
+  const limited = el("input", {
+    type: "checkbox",
+    checked: true,
+    testid: "key-field-limited",
+    on: { change: onLimited },
+  });
   const editor = grantsEditor([{ queues: "", actions: ["consume"] }]);
   function onLimited() {
     editor.node.hidden = !limited.checked;
@@ -83,8 +124,12 @@ function askCreate(api, reload) {
   ask({
     title: t("keys.create"),
     testid: "key-form",
-    content: [field(t("keys.name"), name, { hint: t("keys.name_hint") }), field(t("keys.limited"), limited, { hint: t("keys.limited_hint") }),
-      editor.node, field(t("keys.expires_at"), until, { hint: t("keys.expires_hint") })],
+    content: [
+      field(t("keys.name"), name, { hint: t("keys.name_hint") }),
+      field(t("keys.limited"), limited, { hint: t("keys.limited_hint") }),
+      editor.node,
+      field(t("keys.expires_at"), until, { hint: t("keys.expires_hint") }),
+    ],
     controls: { "/name": name, "/expires_at": until },
     confirm: t("keys.create"),
     run: async () => {
@@ -107,7 +152,12 @@ function showOnce({ name, key }) {
     testid: "key-created",
     content: [
       el("p", { class: "notice notice-warning", text: t("keys.once") }),
-      el("div", { class: "secret" }, el("code", { class: "mono", testid: "key-secret", text: key }), copyButton(() => key, "key-copy")),
+      el(
+        "div",
+        { class: "secret" },
+        el("code", { class: "mono", testid: "key-secret", text: key }),
+        copyButton(() => key, "key-copy"),
+      ),
     ],
     done: t("keys.done"),
   });

@@ -41,8 +41,12 @@ export async function show(root, { api, session }) {
       tail.open(file.name);
     }
     choose(items.find((file) => file.name.endsWith(".log")) ?? items[0]);
-    return el("div", { class: "log-columns" },
-      el("nav", { class: "panel log-files", "aria-label": t("logs.files") }, buttons), tail.node);
+    return el(
+      "div",
+      { class: "log-columns" },
+      el("nav", { class: "panel log-files", "aria-label": t("logs.files") }, buttons),
+      tail.node,
+    );
   }
 
   return () => {
@@ -53,9 +57,12 @@ export async function show(root, { api, session }) {
 
 /** @param {LogFile} file @param {() => void} onClick */
 function fileButton(file, onClick) {
-  return el("button", { type: "button", class: "log-file", testid: `log-file-${file.name}`, on: { click: onClick } },
+  return el(
+    "button",
+    { type: "button", class: "log-file", testid: `log-file-${file.name}`, on: { click: onClick } },
     el("span", { class: "mono", text: file.name }),
-    el("span", { class: "faint", text: `${bytes(file.size)} · ${dateTime(file.modified_at)}` }));
+    el("span", { class: "faint", text: `${bytes(file.size)} · ${dateTime(file.modified_at)}` }),
+  );
 }
 
 /** @param {import("../lib/api.js").Api} api */
@@ -64,15 +71,34 @@ function logTail(api) {
   const place = el("div", { class: "panel-flush" });
   const found = el("span", { class: "soft", testid: "log-count", role: "status" });
   const filter = el("input", {
-    class: "input", type: "search", testid: "log-filter", placeholder: t("logs.filter"), "aria-label": t("logs.filter"),
-    autocomplete: "off", spellcheck: "false", on: { input: draw },
+    class: "input",
+    type: "search",
+    testid: "log-filter",
+    placeholder: t("logs.filter"),
+    "aria-label": t("logs.filter"),
+    autocomplete: "off",
+    spellcheck: "false",
+    on: { input: draw },
   });
-  const level = el("select", { class: "input", testid: "log-level", "aria-label": t("logs.level"), on: { change: draw } },
-    el("option", { value: "", text: t("logs.any_level") }), LEVELS.map((value) => el("option", { value, text: value })));
-  const tail = el("select", { class: "input", testid: "log-tail", "aria-label": t("logs.tail"), on: { change: () => void load(false) } },
-    TAILS.map((value) => el("option", { value: String(value), text: t("logs.last", { n: number(value) }) })));
+  const level = el(
+    "select",
+    { class: "input", testid: "log-level", "aria-label": t("logs.level"), on: { change: draw } },
+    el("option", { value: "", text: t("logs.any_level") }),
+    LEVELS.map((value) => el("option", { value, text: value })),
+  );
+  const tail = el(
+    "select",
+    { class: "input", testid: "log-tail", "aria-label": t("logs.tail"), on: { change: () => void load(false) } },
+    TAILS.map((value) => el("option", { value: String(value), text: t("logs.last", { n: number(value) }) })),
+  );
   const follow = button(t("logs.follow"), { icon: icon("play"), testid: "log-follow", onClick: onFollow });
-  const again = button(t("action.refresh"), { kind: "quiet", icon: icon("refresh"), iconOnly: true, testid: "log-refresh", onClick: () => void load(true) });
+  const again = button(t("action.refresh"), {
+    kind: "quiet",
+    icon: icon("refresh"),
+    iconOnly: true,
+    testid: "log-refresh",
+    onClick: () => void load(true),
+  });
   let name = "";
   let aborter = new AbortController();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -93,7 +119,11 @@ function logTail(api) {
       read = text.split("\n").filter(Boolean).map(readLine);
       draw();
     } catch (error) {
-      if (!signal.aborted) replace(place, failed(error, () => void load(false)));
+      if (!signal.aborted)
+        replace(
+          place,
+          failed(error, () => void load(false)),
+        );
     }
     if (following && !signal.aborted) timer = setTimeout(() => void load(true), FOLLOW_MS);
   }
@@ -101,9 +131,12 @@ function logTail(api) {
   function draw() {
     const wanted = filter.value.trim().toLowerCase();
     const least = LEVELS.indexOf(level.value);
-    const shown = read.filter((line) => LEVELS.indexOf(line.level) >= least && (wanted === "" || line.text.toLowerCase().includes(wanted)));
+    const shown = read.filter(
+      (line) => LEVELS.indexOf(line.level) >= least && (wanted === "" || line.text.toLowerCase().includes(wanted)),
+    );
     setText(found, t("logs.count", { count: read.length, shown: number(shown.length), all: number(read.length) }));
-    if (shown.length === 0) return replace(place, empty({ title: t(read.length === 0 ? "logs.no_lines" : "logs.none_match") }));
+    if (shown.length === 0)
+      return replace(place, empty({ title: t(read.length === 0 ? "logs.no_lines" : "logs.none_match") }));
     const atEnd = !lines.isConnected || lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 40;
     replace(lines, shown.slice(-DRAWN).map(logLine));
     if (!lines.isConnected) replace(place, lines);
@@ -113,13 +146,25 @@ function logTail(api) {
   function onFollow() {
     following = !following;
     follow.setAttribute("aria-pressed", String(following));
-    replace(follow, icon(following ? "pause" : "play"), el("span", { text: t(following ? "logs.unfollow" : "logs.follow") }));
+    replace(
+      follow,
+      icon(following ? "pause" : "play"),
+      el("span", { text: t(following ? "logs.unfollow" : "logs.follow") }),
+    );
     if (following) void load(true);
     else clearTimeout(timer);
   }
 
-  const node = el("section", { class: "panel" },
-    el("div", { class: "panel-body log-tools" }, el("div", { class: "toolbar" }, filter, level, tail, follow, again, found)), place);
+  const node = el(
+    "section",
+    { class: "panel" },
+    el(
+      "div",
+      { class: "panel-body log-tools" },
+      el("div", { class: "toolbar" }, filter, level, tail, follow, again, found),
+    ),
+    place,
+  );
   return {
     node,
     /** @param {string} file */

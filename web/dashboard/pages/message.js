@@ -22,12 +22,27 @@ import { timeline } from "../parts/timeline.js";
 export async function show(root, { params, api, feed, session }) {
   const id = String(params.id);
   const gone = new AbortController();
-  const crumbs = el("nav", { class: "crumbs", "aria-label": t("crumbs.label") }, el("a", { href: "#/queues", text: t("queues.title") }));
+  const crumbs = el(
+    "nav",
+    { class: "crumbs", "aria-label": t("crumbs.label") },
+    el("a", { href: "#/queues", text: t("queues.title") }),
+  );
   const badge = el("span", {});
   const buttons = el("div", { class: "page-actions" });
   const place = el("div", {}, loading({ lines: 8 }));
-  replace(root, crumbs, el("header", { class: "page-head" }, el("h1", { class: "mono", tabindex: -1, text: id }), badge,
-    copyButton(() => id, "message-copy-id"), buttons), place);
+  replace(
+    root,
+    crumbs,
+    el(
+      "header",
+      { class: "page-head" },
+      el("h1", { class: "mono", tabindex: -1, text: id }),
+      badge,
+      copyButton(() => id, "message-copy-id"),
+      buttons,
+    ),
+    place,
+  );
   const acting = { api, session, changed: () => void look(), gone: left };
   /** @type {string | null} what is shown, so that only news is drawn */
   let shown = null;
@@ -61,14 +76,30 @@ export async function show(root, { params, api, feed, session }) {
     shown = news;
     const message = readMessage(text);
     watch(message.fields.queue);
-    replace(crumbs, el("a", { href: "#/queues", text: t("queues.title") }),
-      el("a", { href: `#/queues/${encodeURIComponent(message.fields.queue)}`, text: message.fields.queue }), el("span", { "aria-current": "page", text: t("nav.message") }));
+    replace(
+      crumbs,
+      el("a", { href: "#/queues", text: t("queues.title") }),
+      el("a", { href: `#/queues/${encodeURIComponent(message.fields.queue)}`, text: message.fields.queue }),
+      el("span", { "aria-current": "page", text: t("nav.message") }),
+    );
     replace(badge, statusBadge(message.fields.status, message.fields.available_at));
-    const again = button(t("action.refresh"), { kind: "quiet", icon: icon("refresh"), iconOnly: true, testid: "message-refresh", onClick: look });
+    const again = button(t("action.refresh"), {
+      kind: "quiet",
+      icon: icon("refresh"),
+      iconOnly: true,
+      testid: "message-refresh",
+      onClick: look,
+    });
     replace(buttons, messageActions(acting, message), again);
-    replace(place, el("div", { class: "message-columns" },
-      el("div", { class: "stack" }, contentView(message), headersPanel(message)),
-      el("div", { class: "stack" }, factsPanel(message.fields), steps && historyPanel(steps))));
+    replace(
+      place,
+      el(
+        "div",
+        { class: "message-columns" },
+        el("div", { class: "stack" }, contentView(message), headersPanel(message)),
+        el("div", { class: "stack" }, factsPanel(message.fields), steps && historyPanel(steps)),
+      ),
+    );
   }
 
   /** @param {string} name */
@@ -90,7 +121,8 @@ export async function show(root, { params, api, feed, session }) {
     if (frame.queue === queue && (named || frame.dropped > 0)) void look();
   }
 
-  const stops = [feed.on("events", hear), feed.on("welcome", () => void look())];
+  // What happened before the broker took the watch on was not told: hence a second look.
+  const stops = [feed.on("events", hear), feed.on("ok", () => void look())];
   void look();
   return () => {
     gone.abort();
@@ -121,14 +153,21 @@ function historyPanel(steps) {
 
 /** @param {string} title @param {Node} body @param {string} [testid] */
 function panel(title, body, testid) {
-  return el("section", { class: "panel", testid }, el("div", { class: "panel-head" }, el("h2", { text: title })),
-    el("div", { class: "panel-body" }, body));
+  return el(
+    "section",
+    { class: "panel", testid },
+    el("div", { class: "panel-head" }, el("h2", { text: title })),
+    el("div", { class: "panel-body" }, body),
+  );
 }
 
 /** @param {Message} message */
 function headersPanel(message) {
   if (message.headers === null) return null;
-  return panel(t("message.headers"), el("pre", { class: "code-block", testid: "message-headers", tabindex: 0, text: indented(message.headers) }));
+  return panel(
+    t("message.headers"),
+    el("pre", { class: "code-block", testid: "message-headers", tabindex: 0, text: indented(message.headers) }),
+  );
 }
 
 const TIMES = ["created_at", "updated_at", "available_at", "expires_at"];
@@ -142,10 +181,18 @@ function factsPanel(fields) {
     ["queue", el("a", { href: `#/queues/${encodeURIComponent(fields.queue)}`, text: fields.queue })],
     ["status", statusBadge(fields.status, fields.available_at)],
     ["priority", number(fields.priority)],
-    ["attempt", fields.max_attempts ? t("message.attempt_of", { n: fields.attempt, most: fields.max_attempts }) : number(fields.attempt)],
+    [
+      "attempt",
+      fields.max_attempts
+        ? t("message.attempt_of", { n: fields.attempt, most: fields.max_attempts })
+        : number(fields.attempt),
+    ],
     ["error", fields.error ? el("span", { class: "row-error", text: fields.error }) : null],
     ...TIMES.map((name) => /** @type {[string, any]} */ ([name, when(fields[name])])),
-    ...TEXTS.map((name) => /** @type {[string, any]} */ ([name, fields[name] ? el("span", { class: "mono", text: fields[name] }) : null])),
+    ...TEXTS.map(
+      (name) =>
+        /** @type {[string, any]} */ ([name, fields[name] ? el("span", { class: "mono", text: fields[name] }) : null]),
+    ),
     ...deadLetter(fields.dead_letter),
   ];
   const list = rows.map(([name, value]) => [
@@ -157,7 +204,9 @@ function factsPanel(fields) {
 
 /** @param {string | null} at */
 function when(at) {
-  return at ? el("time", { datetime: at, title: at }, dateTime(at), " ", el("span", { class: "faint", text: ago(at) })) : null;
+  return at
+    ? el("time", { datetime: at, title: at }, dateTime(at), " ", el("span", { class: "faint", text: ago(at) }))
+    : null;
 }
 
 /** @param {any} note @returns {[string, import("../lib/dom.js").Child][]} */

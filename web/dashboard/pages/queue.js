@@ -23,7 +23,12 @@ export async function show(root, { params, api, feed, t, session }) {
   const name = String(params.name);
   const gone = new AbortController();
   const figures = tiles(t);
-  const paused = el("span", { class: "badge badge-orange", testid: "paused", hidden: true, text: t("queue.is_paused") });
+  const paused = el("span", {
+    class: "badge badge-orange",
+    testid: "paused",
+    hidden: true,
+    text: t("queue.is_paused"),
+  });
   const configuration = el("div", { class: "panel-body" });
   const search = messageSearch(api, name);
   const tail = eventsTail(feed, name);
@@ -34,17 +39,51 @@ export async function show(root, { params, api, feed, t, session }) {
   more.setAttribute("aria-haspopup", "menu");
   more.setAttribute("aria-expanded", "false");
   more.hidden = queueActions(acting, queue).length === 0;
-  const publish = button(t("publish.open"), { kind: "primary", icon: icon("send"), testid: "publish-open", onClick: onPublish });
+  const publish = button(t("publish.open"), {
+    kind: "primary",
+    icon: icon("send"),
+    testid: "publish-open",
+    onClick: onPublish,
+  });
   publish.hidden = !may(session, "publish", name);
   const content = el("div", {}, loading({ lines: 8 }));
-  replace(root, el("div", {}, crumbs(t, name),
-    el("header", { class: "page-head" }, el("h1", { tabindex: -1, text: name }), paused,
-      el("div", { class: "page-actions" }, publish, more)), content));
-  const whole = el("div", { class: "stack" }, figures.node,
-    el("div", { class: "queue-columns" }, search.node,
-      el("div", { class: "stack" }, tail.node,
-        el("section", { class: "panel", testid: "queue-config" },
-          el("div", { class: "panel-head" }, el("h2", { text: t("queue.configuration") })), configuration))));
+  replace(
+    root,
+    el(
+      "div",
+      {},
+      crumbs(t, name),
+      el(
+        "header",
+        { class: "page-head" },
+        el("h1", { tabindex: -1, text: name }),
+        paused,
+        el("div", { class: "page-actions" }, publish, more),
+      ),
+      content,
+    ),
+  );
+  const whole = el(
+    "div",
+    { class: "stack" },
+    figures.node,
+    el(
+      "div",
+      { class: "queue-columns" },
+      search.node,
+      el(
+        "div",
+        { class: "stack" },
+        tail.node,
+        el(
+          "section",
+          { class: "panel", testid: "queue-config" },
+          el("div", { class: "panel-head" }, el("h2", { text: t("queue.configuration") })),
+          configuration,
+        ),
+      ),
+    ),
+  );
 
   function onMore() {
     openMenu(more, queueActions(acting, queue));
@@ -100,8 +139,12 @@ export async function show(root, { params, api, feed, t, session }) {
 
 /** @param {T} t @param {string} name */
 function crumbs(t, name) {
-  return el("nav", { class: "crumbs", "aria-label": t("crumbs.label") },
-    el("a", { href: "#/queues", text: t("queues.title") }), el("span", { "aria-current": "page", text: name }));
+  return el(
+    "nav",
+    { class: "crumbs", "aria-label": t("crumbs.label") },
+    el("a", { href: "#/queues", text: t("queues.title") }),
+    el("span", { "aria-current": "page", text: name }),
+  );
 }
 
 /** The figures at the top. @param {T} t */
@@ -121,20 +164,35 @@ function tiles(t) {
   ];
   const made = all.map(([id, tone, text]) => {
     const value = el("span", { class: "tile-value", testid: `queue-figure-${id}` });
-    const extra = id === "pending" ? [el("span", { class: "faint tile-note", testid: "queue-figure-delayed" }), spark.node] : [];
-    const node = el("div", { class: `tile tone-${tone}` }, el("dt", { text: t(`queues.${id}`) }), el("dd", {}, value, extra));
+    const extra =
+      id === "pending" ? [el("span", { class: "faint tile-note", testid: "queue-figure-delayed" }), spark.node] : [];
+    const node = el(
+      "div",
+      { class: `tile tone-${tone}` },
+      el("dt", { text: t(`queues.${id}`) }),
+      el("dd", {}, value, extra),
+    );
     return { node, value, note: extra[0], text };
   });
   return {
-    node: el("dl", { class: "tiles", testid: "queue-figures" }, made.map((one) => one.node)),
+    node: el(
+      "dl",
+      { class: "tiles", testid: "queue-figures" },
+      made.map((one) => one.node),
+    ),
     /** @param {QueueLine} line */
     show(line) {
       for (const one of made) {
         setText(one.value, one.text(line));
-        if (one.note) setText(one.note, line.delayed > 0 ? t("queue.delayed", { count: line.delayed, n: number(line.delayed) }) : "");
+        if (one.note)
+          setText(
+            one.note,
+            line.delayed > 0 ? t("queue.delayed", { count: line.delayed, n: number(line.delayed) }) : "",
+          );
       }
       const values = line.spark ?? [];
-      if (values.length > 0) spark.show(values, t("queues.depth_of", { from: values[0], to: values[values.length - 1] }));
+      if (values.length > 0)
+        spark.show(values, t("queues.depth_of", { from: values[0], to: values[values.length - 1] }));
     },
   };
 }
@@ -143,9 +201,16 @@ function tiles(t) {
 function facts(t, queue) {
   const { backoff, ...rest } = queue.config;
   const inner = Object.entries(backoff).map(([key, value]) => [`backoff.${key}`, value]);
-  const rows = [...Object.entries(rest), ...inner].map(([key, value]) => [t(`queue.field.${key}`), written(t, key, value)]);
+  const rows = [...Object.entries(rest), ...inner].map(([key, value]) => [
+    t(`queue.field.${key}`),
+    written(t, key, value),
+  ]);
   rows.push([t("queue.created_at"), dateTime(queue.created_at)]);
-  return el("dl", { class: "facts" }, rows.map(([label, value]) => [el("dt", { text: label }), el("dd", {}, value)]));
+  return el(
+    "dl",
+    { class: "facts" },
+    rows.map(([label, value]) => [el("dt", { text: label }), el("dd", {}, value)]),
+  );
 }
 
 /** @param {T} t @param {string} key @param {any} value @returns {import("../lib/dom.js").Child} */

@@ -21,8 +21,14 @@ import { sparkline } from "../parts/sparkline.js";
 export async function show(root, { api, feed, t, session }) {
   const acting = { api, session };
   const filter = el("input", {
-    class: "input", type: "search", testid: "queue-filter", placeholder: t("queues.filter"), "aria-label": t("queues.filter"),
-    autocomplete: "off", spellcheck: "false", on: { input: draw },
+    class: "input",
+    type: "search",
+    testid: "queue-filter",
+    placeholder: t("queues.filter"),
+    "aria-label": t("queues.filter"),
+    autocomplete: "off",
+    spellcheck: "false",
+    on: { input: draw },
   });
   const found = el("span", { class: "soft", testid: "queue-count", role: "status" });
   const create = () => askCreate(acting);
@@ -41,8 +47,12 @@ export async function show(root, { api, feed, t, session }) {
   const place = el("div", { class: "panel panel-flush" }, loading({ lines: 8 }));
   replace(
     root,
-    el("header", { class: "page-head" }, el("h1", { tabindex: -1, text: t("queues.title") }),
-      el("div", { class: "page-actions" }, newQueue("queue-create"))),
+    el(
+      "header",
+      { class: "page-head" },
+      el("h1", { tabindex: -1, text: t("queues.title") }),
+      el("div", { class: "page-actions" }, newQueue("queue-create")),
+    ),
     el("div", { class: "toolbar" }, filter, found),
     place,
   );
@@ -62,7 +72,13 @@ export async function show(root, { api, feed, t, session }) {
     const lines = wanted === "" ? all : all.filter((line) => line.name.toLowerCase().includes(wanted));
     setText(found, t("queues.count", { count: all.length, shown: number(lines.length), all: number(all.length) }));
     if (all.length === 0) {
-      fill("empty", () => empty({ title: t("queues.empty"), hint: t("queues.empty_hint"), action: newQueue("queue-create-first") ?? undefined }));
+      fill("empty", () =>
+        empty({
+          title: t("queues.empty"),
+          hint: t("queues.empty_hint"),
+          action: newQueue("queue-create-first") ?? undefined,
+        }),
+      );
     } else if (lines.length === 0) {
       fill("none", () => empty({ title: t("queues.none_match") }));
     } else {
@@ -97,9 +113,18 @@ export async function show(root, { api, feed, t, session }) {
  * @returns {import("../parts/live-table.js").Column<QueueLine>[]}
  */
 function columns(t, acting) {
-  /** @param {string} id @param {string} look @param {(line: QueueLine) => number | null} sort @param {(value: any) => string} [text] */
+  /**
+   * @param {string} id
+   * @param {string} look
+   * @param {(line: QueueLine) => number | null} sort
+   * @param {(value: any) => string} [text]
+   */
   const figure = (id, look, sort, text = compact) => ({
-    id, label: t(`queues.${id}`), class: `num ${look}`, sort, make: says((/** @type {QueueLine} */ line) => text(sort(line))),
+    id,
+    label: t(`queues.${id}`),
+    class: `num ${look}`,
+    sort,
+    make: says((/** @type {QueueLine} */ line) => text(sort(line))),
   });
   return [
     { id: "name", label: t("queues.name"), class: "col-name", sort: (line) => line.name, make: name(t) },
@@ -109,7 +134,7 @@ function columns(t, acting) {
     figure("failed", "col-figure", (line) => line.failed),
     figure("processed", "col-figure hide-wide", (line) => line.processed),
     figure("oldest", "col-age hide-narrow", (line) => line.oldest_pending_age_ms, duration),
-    figure("consumers", "col-figure hide-medium", (line) => line.consumers),
+    figure("consumers", "col-age hide-medium", (line) => line.consumers),
     figure("published", "col-rate hide-medium", (line) => line.published, rate),
     figure("delivered", "col-rate hide-medium", (line) => line.delivered, rate),
     figure("settled", "col-rate hide-wide", (line) => line.settled, rate),
@@ -120,7 +145,12 @@ function columns(t, acting) {
 /** @param {(key: string) => string} t */
 function name(t) {
   return (/** @type {HTMLElement} */ cell, /** @type {QueueLine} */ first) => {
-    const link = el("a", { class: "clip", href: `#/queues/${encodeURIComponent(first.name)}`, title: first.name, text: first.name });
+    const link = el("a", {
+      class: "clip",
+      href: `#/queues/${encodeURIComponent(first.name)}`,
+      title: first.name,
+      text: first.name,
+    });
     const badge = el("span", { class: "badge badge-orange", testid: "paused", text: t("queue.is_paused") });
     cell.append(el("div", { class: "name-cell" }, link, badge));
     return (/** @type {QueueLine} */ line) => {
@@ -148,7 +178,12 @@ function actions(t, acting) {
     if (queueActions(acting, first).length > 0) {
       const open = (/** @type {any} */ event) => openMenu(event.currentTarget, queueActions(acting, now));
       const more = button(t("queues.actions_of", { name: first.name }), {
-        kind: "quiet", small: true, iconOnly: true, icon: icon("more"), testid: `queue-actions-${first.name}`, onClick: open,
+        kind: "quiet",
+        small: true,
+        iconOnly: true,
+        icon: icon("more"),
+        testid: `queue-actions-${first.name}`,
+        onClick: open,
       });
       more.setAttribute("aria-haspopup", "menu");
       more.setAttribute("aria-expanded", "false");

@@ -18,7 +18,12 @@ import { fieldProblem } from "../parts/queue-form.js";
 
 /** @param {HTMLElement} root @param {any} page @returns {Promise<() => void>} */
 export async function show(root, { api, feed, session }) {
-  const create = button(t("users.create"), { kind: "primary", icon: icon("plus"), testid: "user-create", onClick: () => askCreate(acting) });
+  const create = button(t("users.create"), {
+    kind: "primary",
+    icon: icon("plus"),
+    testid: "user-create",
+    onClick: () => askCreate(acting),
+  });
   const place = el("div", { class: "panel-flush" });
   const pages = pager(() => acting.reload(), "user");
   const list = session.isAdmin ? loaded(place, load, draw, { lines: 4 }) : null;
@@ -36,12 +41,23 @@ export async function show(root, { api, feed, session }) {
     return page.items.length > 0 ? table(acting, page.items) : empty({ title: t("users.empty") });
   }
 
-  const everybody = el("section", { class: "panel" },
-    el("div", { class: "panel-head" }, el("h2", { text: t("users.all") })), place, pages.node);
-  replace(root,
-    el("header", { class: "page-head" }, el("h1", { tabindex: -1, text: t("users.title") }),
-      el("div", { class: "page-actions" }, list && create)),
-    el("div", { class: "stack" }, list && everybody, account(acting)));
+  const everybody = el(
+    "section",
+    { class: "panel" },
+    el("div", { class: "panel-head" }, el("h2", { text: t("users.all") })),
+    place,
+    pages.node,
+  );
+  replace(
+    root,
+    el(
+      "header",
+      { class: "page-head" },
+      el("h1", { tabindex: -1, text: t("users.title") }),
+      el("div", { class: "page-actions" }, list && create),
+    ),
+    el("div", { class: "stack" }, list && everybody, account(acting)),
+  );
   return () => {
     list?.stop();
     closeDialogs();
@@ -52,21 +68,57 @@ export async function show(root, { api, feed, session }) {
 function account(acting) {
   const { username, role, grants } = acting.session.user;
   const change = button(t("users.own_password"), { testid: "password-change", onClick: () => askOwnPassword(acting) });
-  return el("section", { class: "panel", testid: "own-account" },
-    el("div", { class: "panel-head" }, el("h2", { text: t("users.account") }), el("div", { class: "panel-tools" }, change)),
-    el("div", { class: "panel-body" }, el("dl", { class: "facts" },
-      el("dt", { text: t("users.username") }), el("dd", { text: username }),
-      el("dt", { text: t("users.role") }), el("dd", { text: t(`role.${role}`) }),
-      el("dt", { text: t("grants.title") }), el("dd", {}, role === "admin" ? t("users.everything") : grantsText(grants)))));
+  return el(
+    "section",
+    { class: "panel", testid: "own-account" },
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", { text: t("users.account") }),
+      el("div", { class: "panel-tools" }, change),
+    ),
+    el(
+      "div",
+      { class: "panel-body" },
+      el(
+        "dl",
+        { class: "facts" },
+        el("dt", { text: t("users.username") }),
+        el("dd", { text: username }),
+        el("dt", { text: t("users.role") }),
+        el("dd", { text: t(`role.${role}`) }),
+        el("dt", { text: t("grants.title") }),
+        el("dd", {}, role === "admin" ? t("users.everything") : grantsText(grants)),
+      ),
+    ),
+  );
 }
 
 /** @param {Acting} acting @param {User[]} users */
 function table(acting, users) {
   return plainTable({
     columns: [
-      { label: t("users.username"), class: "wrap", cell: (user) => [user.username, user.disabled ? el("span", { class: "badge badge-red", testid: "user-disabled", text: t("users.is_disabled") }) : null] },
-      { label: t("users.role"), cell: (user) => el("span", { class: user.role === "admin" ? "badge badge-purple" : "badge", text: t(`role.${user.role}`) }) },
-      { label: t("grants.title"), class: "wrap hide-narrow", cell: (user) => (user.role === "admin" ? el("span", { class: "soft", text: t("users.everything") }) : grantsText(user.grants)) },
+      {
+        label: t("users.username"),
+        class: "wrap",
+        cell: (user) => [
+          user.username,
+          user.disabled
+            ? el("span", { class: "badge badge-red", testid: "user-disabled", text: t("users.is_disabled") })
+            : null,
+        ],
+      },
+      {
+        label: t("users.role"),
+        cell: (user) =>
+          el("span", { class: user.role === "admin" ? "badge badge-purple" : "badge", text: t(`role.${user.role}`) }),
+      },
+      {
+        label: t("grants.title"),
+        class: "wrap hide-narrow",
+        cell: (user) =>
+          user.role === "admin" ? el("span", { class: "soft", text: t("users.everything") }) : grantsText(user.grants),
+      },
       { label: t("users.created_at"), class: "hide-medium", cell: (user) => dateTime(user.created_at) },
       { label: t("table.actions"), hiddenLabel: true, class: "col-buttons", cell: (user) => rowButtons(acting, user) },
     ],
@@ -79,15 +131,30 @@ function table(acting, users) {
 
 /** @param {Acting} acting @param {User} user */
 function rowButtons(acting, user) {
-  const look = (/** @type {string} */ id, /** @type {string} */ sign, /** @type {string} */ label, /** @type {() => void} */ onClick) =>
-    button(label, { kind: "quiet", small: true, iconOnly: true, icon: icon(sign), testid: `user-${id}-${user.username}`, onClick });
+  const look = (
+    /** @type {string} */ id,
+    /** @type {string} */ sign,
+    /** @type {string} */ label,
+    /** @type {() => void} */ onClick,
+  ) =>
+    button(label, {
+      kind: "quiet",
+      small: true,
+      iconOnly: true,
+      icon: icon(sign),
+      testid: `user-${id}-${user.username}`,
+      onClick,
+    });
   const switching = user.disabled
     ? look("enable", "play", t("users.enable", { name: user.username }), () => askSwitch(acting, user))
     : look("disable", "pause", t("users.disable", { name: user.username }), () => askSwitch(acting, user));
-  return el("div", { class: "row row-end" },
+  return el(
+    "div",
+    { class: "row row-end" },
     look("edit", "edit", t("users.edit", { name: user.username }), () => askEdit(acting, user)),
     switching,
-    look("delete", "trash", t("users.delete", { name: user.username }), () => askDelete(acting, user)));
+    look("delete", "trash", t("users.delete", { name: user.username }), () => askDelete(acting, user)),
+  );
 }
 
 /** @param {string} testid @param {string} autocomplete */
@@ -110,14 +177,23 @@ function rights(user) {
 
 /** @param {Acting} acting */
 function askCreate(acting) {
-  const username = el("input", { type: "text", testid: "user-field-username", autocomplete: "off", spellcheck: "false", maxlength: 128 });
+  const username = el("input", {
+    type: "text",
+    testid: "user-field-username",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: 128,
+  });
   const password = secret("user-field-password", "new-password");
   const granted = rights({ role: "member", grants: [] });
   ask({
     title: t("users.create"),
     testid: "user-form",
-    content: [field(t("users.username"), username, { hint: t("users.username_hint") }),
-      field(t("users.password"), password, { hint: t("users.password_hint") }), granted.nodes],
+    content: [
+      field(t("users.username"), username, { hint: t("users.username_hint") }),
+      field(t("users.password"), password, { hint: t("users.password_hint") }),
+      granted.nodes,
+    ],
     controls: { "/username": username, "/password": password, "/role": granted.role },
     confirm: t("users.create"),
     run: async () => {
@@ -187,8 +263,12 @@ function askOwnPassword(acting) {
   ask({
     title: t("users.own_password"),
     testid: "password-form",
-    content: [field(t("users.current_password"), current), field(t("users.new_password"), next, { hint: t("users.password_hint") }),
-      field(t("users.password_again"), again), el("p", { class: "soft", text: t("users.own_password_note") })],
+    content: [
+      field(t("users.current_password"), current),
+      field(t("users.new_password"), next, { hint: t("users.password_hint") }),
+      field(t("users.password_again"), again),
+      el("p", { class: "soft", text: t("users.own_password_note") }),
+    ],
     controls: { "/current_password": current, "/new_password": next, "/again": again },
     confirm: t("users.own_password_confirm"),
     run: async () => {

@@ -25,7 +25,13 @@ export function contentView(message) {
   const size = bytes === null ? new TextEncoder().encode(message.content ?? "").length : bytes.length;
   const text = bytes === null ? message.content : asText(bytes);
   const facts = el("span", { class: "soft", testid: "content-size", title: `${number(size)} B`, text: sized(size) });
-  const tools = el("div", { class: "panel-tools" }, facts, text === null ? null : copyButton(() => text, "content-copy"), saving(message, bytes));
+  const tools = el(
+    "div",
+    { class: "panel-tools" },
+    facts,
+    text === null ? null : copyButton(() => text, "content-copy"),
+    saving(message, bytes),
+  );
   return el(
     "section",
     { class: "panel", testid: "content" },
@@ -38,14 +44,17 @@ export function contentView(message) {
 function jsonWays(text) {
   return [
     { id: "tree", view: () => jsonTree(text) },
-    { id: "pretty", view: () => block(indented(text), "content-pretty") },
+    { id: "pretty", view: () => block(indented(text, TEXT_MOST), "content-pretty", () => indented(text)) },
     { id: "raw", view: () => block(text, "content-raw") },
   ];
 }
 
 /** @param {any} fields @param {Uint8Array} bytes @returns {Way[]} */
 function byteWays(fields, bytes) {
-  const type = String(fields.content_type ?? "").split(";")[0].trim().toLowerCase();
+  const type = String(fields.content_type ?? "")
+    .split(";")[0]
+    .trim()
+    .toLowerCase();
   const text = asText(bytes);
   /** @type {Way[]} */
   const ways = [];
@@ -60,7 +69,13 @@ function byteWays(fields, bytes) {
 function tabbed(ways) {
   const panel = el("div", { class: "panel-body content-body", role: "tabpanel", id: "content-panel" });
   const tabs = ways.map((way, at) => {
-    const props = { type: "button", role: "tab", testid: `content-tab-${way.id}`, "aria-controls": "content-panel", id: `content-tab-${way.id}` };
+    const props = {
+      type: "button",
+      role: "tab",
+      testid: `content-tab-${way.id}`,
+      "aria-controls": "content-panel",
+      id: `content-tab-${way.id}`,
+    };
     return el("button", { ...props, text: t(`content.${way.id}`), on: { click: () => choose(at) } });
   });
   /** @param {number} at */
@@ -82,28 +97,39 @@ function tabbed(ways) {
     tabs[to].focus();
   }
   choose(0);
-  const list = el("div", { class: "tabs", role: "tablist", "aria-label": t("content.title"), on: { keydown: onKey } }, tabs);
+  const list = el(
+    "div",
+    { class: "tabs", role: "tablist", "aria-label": t("content.title"), on: { keydown: onKey } },
+    tabs,
+  );
   return el("div", {}, list, panel);
 }
 
-/** @param {string} text @param {string} testid @returns {HTMLElement} */
-function block(text, testid) {
+/**
+ * @param {string} text
+ * @param {string} testid
+ * @param {() => string} whole  the text, where the one given may be only its beginning
+ * @returns {HTMLElement}
+ */
+function block(text, testid, whole = () => text) {
   const code = el("pre", { class: "code-block", testid, tabindex: 0, text: text.slice(0, TEXT_MOST) });
   if (text.length <= TEXT_MOST) return code;
-  const rest = button(t("content.more"), {
-    kind: "quiet",
-    small: true,
-    onClick: () => {
-      code.textContent = text;
-      rest.remove();
-    },
-  });
+  const rest = button(t("content.more"), { kind: "quiet", small: true, testid: `${testid}-more`, onClick: onMore });
+  function onMore() {
+    code.textContent = whole();
+    rest.remove();
+  }
   return el("div", {}, code, rest);
 }
 
 /** @param {string} type @param {string} base64 @returns {HTMLElement} */
 function image(type, base64) {
-  const picture = el("img", { class: "content-image", testid: "content-image", src: `data:${type};base64,${base64}`, alt: t("content.image_alt") });
+  const picture = el("img", {
+    class: "content-image",
+    testid: "content-image",
+    src: `data:${type};base64,${base64}`,
+    alt: t("content.image_alt"),
+  });
   const box = el("div", { class: "content-picture" }, picture);
   picture.addEventListener("error", () => replace(box, el("p", { class: "soft", text: t("content.image_broken") })));
   return box;
@@ -143,5 +169,11 @@ function saving(message, bytes) {
     link.click();
     URL.revokeObjectURL(url);
   };
-  return button(t("content.download"), { kind: "quiet", small: true, icon: icon("download"), testid: "content-download", onClick: save });
+  return button(t("content.download"), {
+    kind: "quiet",
+    small: true,
+    icon: icon("download"),
+    testid: "content-download",
+    onClick: save,
+  });
 }

@@ -11,7 +11,13 @@ import { toast } from "../lib/toast.js";
  * @returns {HTMLElement}
  */
 export function copyButton(text, testid) {
-  return button(t("action.copy"), { kind: "quiet", small: true, icon: icon("copy"), testid, onClick: () => void copy(text()) });
+  return button(t("action.copy"), {
+    kind: "quiet",
+    small: true,
+    icon: icon("copy"),
+    testid,
+    onClick: () => void copy(text()),
+  });
 }
 
 /** @param {string} text */

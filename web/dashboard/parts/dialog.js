@@ -148,10 +148,13 @@ export function tell({ title, content, testid = "dialog", done = t("action.close
   );
   const close = button(done, { kind: "primary", testid: "dialog-cancel", onClick: () => dialog.close() });
   append(dialog, [
-    el("div", { class: "dialog-form" },
+    el(
+      "div",
+      { class: "dialog-form" },
       el("header", { class: "dialog-head" }, heading),
       el("div", { class: "dialog-body" }, content),
-      el("footer", { class: "dialog-actions" }, close)),
+      el("footer", { class: "dialog-actions" }, close),
+    ),
   ]);
   return shown(dialog);
 }

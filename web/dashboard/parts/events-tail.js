@@ -7,7 +7,9 @@ import { known, t } from "../lib/i18n.js";
 
 const MOST = 300;
 
-/** @typedef {{event: string, message_id: string, queue: string, status: string, attempt: number, at: string}} QueueEvent */
+/**
+ * @typedef {{event: string, message_id: string, queue: string, status: string, attempt: number, at: string}} QueueEvent
+ */
 
 /**
  * @param {any} feed
@@ -18,7 +20,12 @@ export function eventsTail(feed, queue) {
   const list = el("ol", { class: "events", testid: "events-list", tabindex: 0, "aria-label": t("events.title") });
   const nothing = el("p", { class: "soft events-none", testid: "events-none", text: t("events.none") });
   const missed = el("span", { class: "soft", testid: "events-dropped", hidden: true });
-  const pause = button(t("action.pause"), { small: true, icon: icon("pause"), testid: "events-pause", onClick: onPause });
+  const pause = button(t("action.pause"), {
+    small: true,
+    icon: icon("pause"),
+    testid: "events-pause",
+    onClick: onPause,
+  });
   const clear = button(t("events.clear"), { small: true, kind: "quiet", testid: "events-clear", onClick: onClear });
   let paused = false;
   let dropped = 0;
@@ -57,15 +64,25 @@ export function eventsTail(feed, queue) {
   const node = el(
     "section",
     { class: "panel", testid: "events" },
-    el("div", { class: "panel-head" }, el("h2", { text: t("events.title") }),
-      el("div", { class: "panel-tools" }, missed, pause, clear)),
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", { text: t("events.title") }),
+      el("div", { class: "panel-tools" }, missed, pause, clear),
+    ),
     nothing,
     list,
   );
   return { node, stop: () => stops.forEach((stop) => stop()) };
 }
 
-const TONES = { new_message: "orange", message_delivered: "blue", message_processed: "green", message_failed: "red", message_requeued: "purple" };
+const TONES = {
+  new_message: "orange",
+  message_delivered: "blue",
+  message_processed: "green",
+  message_failed: "red",
+  message_requeued: "purple",
+};
 
 /** @param {QueueEvent} event @returns {HTMLElement} */
 function line(event) {

@@ -11,7 +11,12 @@ const PAGE = 4096;
  * @returns {HTMLElement}
  */
 export function hexView(bytes) {
-  const text = el("pre", { class: "code-block hex", testid: "content-hex", tabindex: 0, "aria-label": t("content.hex") });
+  const text = el("pre", {
+    class: "code-block hex",
+    testid: "content-hex",
+    tabindex: 0,
+    "aria-label": t("content.hex"),
+  });
   const more = button(t("content.more"), { kind: "quiet", small: true, testid: "content-hex-more", onClick: grow });
   let shown = 0;
   function grow() {

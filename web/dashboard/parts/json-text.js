@@ -6,12 +6,16 @@
  * Nothing here recurses: a value nested a thousand levels deep is as good as a flat one.
  */
 
-/** @typedef {{key: string | null, start: number, end: number}} Member  A value inside another; `key` is null in arrays. */
+/** @typedef {{key: string | null, start: number, end: number}} Member  A value inside another; no `key` in arrays. */
 /** @typedef {"object" | "array" | "string" | "number" | "boolean" | "null"} Kind */
 
 const SPACE = /[ \t\r\n]*/y;
 const SCALAR = /[^,\]}\s]*/y;
-const TURN = /["{}[\]]/g;
+/** Deeper than this, lines begin no further right. */
+const DEEPEST = 64;
+const QUOTE = 34;
+const OPENING = [91, 123];
+const CLOSING = [93, 125];
 
 /**
  * The kind of the value that begins at `start`.
@@ -82,11 +86,12 @@ export function endOfValue(text, start) {
     return SCALAR.lastIndex;
   }
   let depth = 0;
-  TURN.lastIndex = start;
-  for (let turn = TURN.exec(text); turn; turn = TURN.exec(text)) {
-    if (turn[0] === '"') TURN.lastIndex = endOfString(text, turn.index);
-    else depth += turn[0] === "{" || turn[0] === "[" ? 1 : -1;
-    if (depth === 0) return TURN.lastIndex;
+  for (let at = start; at < text.length; at += 1) {
+    const sign = text.charCodeAt(at);
+    if (sign === QUOTE) at = endOfString(text, at) - 1;
+    else if (OPENING.includes(sign)) depth += 1;
+    else if (CLOSING.includes(sign)) depth -= 1;
+    if (depth === 0) return at + 1;
   }
   throw new SyntaxError("a value without an end");
 }
@@ -159,42 +164,45 @@ export function spoken(quoted) {
 /**
  * The same value over several lines. Only white space between tokens changes.
  * @param {string} text
+ * @param {number} most  stops when it has more characters than this: what is longer is only begun
  * @returns {string}
  */
-export function indented(text) {
+export function indented(text, most = Infinity) {
   /** @type {string[]} */
   const out = [];
   let depth = 0;
-  const line = () => out.push("\n", "  ".repeat(Math.min(depth, 64)));
-  for (let at = skipSpace(text, 0); at < text.length; at = skipSpace(text, at)) {
+  let size = 0;
+  const put = (/** @type {string} */ piece) => {
+    out.push(piece);
+    size += piece.length;
+  };
+  const line = (/** @type {number} */ by) => {
+    depth += by;
+    put(`\n${"  ".repeat(Math.min(depth, DEEPEST))}`);
+  };
+  for (let at = skipSpace(text, 0); at < text.length && size <= most; at = skipSpace(text, at)) {
     const sign = text[at];
-    if (sign === "{" || sign === "[") {
-      const next = skipSpace(text, at + 1);
-      if (text[next] === "}" || text[next] === "]") {
-        out.push(sign, text[next]);
-        at = next + 1;
-        continue;
-      }
-      depth += 1;
-      out.push(sign);
-      line();
-    } else if (sign === "}" || sign === "]") {
-      depth -= 1;
-      line();
-      out.push(sign);
-    } else if (sign === ",") {
-      out.push(sign);
-      line();
-    } else if (sign === ":") {
-      out.push(": ");
-    } else {
-      const end = endOfValue(text, at);
-      if (end === at) throw new SyntaxError("not JSON");
-      out.push(text.slice(at, end));
-      at = end;
-      continue;
-    }
-    at += 1;
+    const end = emptyEnd(text, at) ?? (",:{}[]".includes(sign) ? at + 1 : endOfValue(text, at));
+    if (end === at) throw new SyntaxError("not JSON");
+    const empty = end - at > 1 && "{[".includes(sign);
+    if (sign === "}" || sign === "]") line(-1);
+    put(empty ? sign + text[end - 1] : text.slice(at, end));
+    if (sign === ":") put(" ");
+    else if (sign === ",") line(0);
+    else if ("{[".includes(sign) && !empty) line(1);
+    at = end;
   }
   return out.join("");
+}
+
+/**
+ * Behind the object or array at `at`, if there is nothing in it.
+ * @param {string} text
+ * @param {number} at
+ * @returns {number | null}
+ */
+function emptyEnd(text, at) {
+  if (text[at] !== "{" && text[at] !== "[") return null;
+  const next = skipSpace(text, at + 1);
+  return text[next] === "}" || text[next] === "]" ? next + 1 : null;
 }

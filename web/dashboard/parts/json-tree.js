@@ -31,7 +31,8 @@ export function jsonTree(text) {
 function branch(member, text, depth) {
   const kind = kindAt(text, member.start);
   const name = member.key === null ? null : el("span", { class: "json-key", text: spoken(member.key) });
-  if (kind !== "object" && kind !== "array") return el("li", { class: "json-leaf" }, name, name && ": ", leaf(member, text, kind));
+  if (kind !== "object" && kind !== "array")
+    return el("li", { class: "json-leaf" }, name, name && ": ", leaf(member, text, kind));
   const all = membersOf(text, member.start);
   const signs = kind === "object" ? ["{", "}"] : ["[", "]"];
   if (all.length === 0) return el("li", { class: "json-leaf" }, name, name && ": ", signs.join(""));

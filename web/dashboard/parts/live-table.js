@@ -50,8 +50,8 @@ export function liveTable(options) {
   let measured = false;
 
   const heads = columns.map((column) => head(column));
-  const above = el("tr", { class: "live-space", "aria-hidden": "true" }, el("td", { colspan: columns.length }));
-  const below = el("tr", { class: "live-space", "aria-hidden": "true" }, el("td", { colspan: columns.length }));
+  const above = el("tr", { class: "live-space", "aria-hidden": "true" }, el("td", {}));
+  const below = el("tr", { class: "live-space", "aria-hidden": "true" }, el("td", {}));
   const body = el("tbody", {}, above, below);
   const table = el(
     "table",
@@ -75,7 +75,11 @@ export function liveTable(options) {
     const look = [column.class, column.sort && "sortable"].filter(Boolean).join(" ");
     const props = { class: look || undefined, scope: "col", testid: `${testid}-column-${column.id}` };
     if (!column.sort) return el("th", props, label);
-    const sort = el("button", { type: "button", testid: `${testid}-sort-${column.id}`, on: { click: () => sortBy(column) } }, label);
+    const sort = el(
+      "button",
+      { type: "button", testid: `${testid}-sort-${column.id}`, on: { click: () => sortBy(column) } },
+      label,
+    );
     return el("th", props, sort);
   }
 
@@ -103,7 +107,13 @@ export function liveTable(options) {
 
   function render() {
     frame = 0;
-    if (unsorted) rows = sortedRows(rows, columns.find((column) => column.id === sortedBy), descending, key);
+    if (unsorted)
+      rows = sortedRows(
+        rows,
+        columns.find((column) => column.id === sortedBy),
+        descending,
+        key,
+      );
     unsorted = false;
     const { first, last } = inSight();
     spaces(first, rows.length - last);
@@ -135,7 +145,10 @@ export function liveTable(options) {
 
   /** @param {number} before @param {number} after rows that are not there */
   function spaces(before, after) {
-    for (const [space, many] of /** @type {[HTMLElement, number][]} */ ([[above, before], [below, after]])) {
+    for (const [space, many] of /** @type {[HTMLElement, number][]} */ ([
+      [above, before],
+      [below, after],
+    ])) {
       space.hidden = many === 0;
       setStyle(/** @type {HTMLElement} */ (space.firstElementChild), { height: `${many * rowPx}px` });
     }

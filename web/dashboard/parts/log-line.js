@@ -22,7 +22,13 @@ export function readLine(text) {
       .map(({ key, start, end }) => /** @type {[string, string]} */ ([spoken(key ?? ""), text.slice(start, end)]))
       .filter(([key]) => !HEAD.has(key))
       .map(([key, value]) => /** @type {[string, string]} */ ([key, value[0] === '"' ? spoken(value) : value]));
-    return { text, at: String(line.timestamp ?? ""), level: String(line.level ?? "info"), event: String(line.event ?? ""), rest };
+    return {
+      text,
+      at: String(line.timestamp ?? ""),
+      level: String(line.level ?? "info"),
+      event: String(line.event ?? ""),
+      rest,
+    };
   } catch {
     return { text, at: "", level: "info", event: text, rest: [] };
   }
@@ -30,9 +36,16 @@ export function readLine(text) {
 
 /** @param {LogLine} line @returns {HTMLElement} */
 export function logLine({ at, level, event, rest }) {
-  return el("li", { data: { level } },
+  return el(
+    "li",
+    { data: { level } },
     el("time", { class: "faint", datetime: at, title: dateTime(at), text: at ? time(at) : "" }),
     el("span", { class: "log-level", text: level }),
-    el("span", { class: "log-text" }, el("strong", { text: event }),
-      rest.map(([key, value]) => [" ", el("span", { class: "faint", text: `${key}=` }), value])));
+    el(
+      "span",
+      { class: "log-text" },
+      el("strong", { text: event }),
+      rest.map(([key, value]) => [" ", el("span", { class: "faint", text: `${key}=` }), value]),
+    ),
+  );
 }

@@ -45,7 +45,14 @@ export function messageActions(acting, message) {
  */
 function make(id, sign, onClick, enabled, kind = "plain") {
   const title = enabled ? undefined : t(`message.${id}_not_now`);
-  return button(t(`message.${id}`), { kind, icon: icon(sign), testid: `action-${id}`, disabled: !enabled, title, onClick });
+  return button(t(`message.${id}`), {
+    kind,
+    icon: icon(sign),
+    testid: `action-${id}`,
+    disabled: !enabled,
+    title,
+    onClick,
+  });
 }
 
 /** @param {import("./message-text.js").Message} message @param {string} key */
@@ -104,7 +111,12 @@ function askRetry(acting, message) {
   });
 }
 
-/** @param {Acting} acting @param {import("./message-text.js").Message} message @param {string} verdict @param {object} [body] */
+/**
+ * @param {Acting} acting
+ * @param {import("./message-text.js").Message} message
+ * @param {string} verdict
+ * @param {object} [body]
+ */
 async function settled(acting, message, verdict, body) {
   await acting.api.post(path`/messages/${message.fields.message_id}/${verdict}`, body);
   toast(t(`message.${verdict}_done`));

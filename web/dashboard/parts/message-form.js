@@ -12,17 +12,27 @@ import { fieldProblem } from "./queue-form.js";
 
 /**
  * @param {import("./message-text.js").Message | null} message  what it begins with
- * @returns {{nodes: HTMLElement[], controls: Record<string, HTMLElement>, body: () => Promise<string>, clear: () => void}}
+ * @returns {{nodes: HTMLElement[], controls: Record<string, HTMLElement>, body: () => Promise<string>}}
  */
 export function messageForm(message = null) {
   const start = beginning(message);
   const text = (/** @type {string} */ id, /** @type {any} */ value, /** @type {Record<string, any>} */ props = {}) =>
-    el("input", { type: "text", value: value ?? "", testid: `publish-${id}`, autocomplete: "off", spellcheck: "false", ...props });
+    el("input", {
+      type: "text",
+      value: value ?? "",
+      testid: `publish-${id}`,
+      autocomplete: "off",
+      spellcheck: "false",
+      ...props,
+    });
   const content = el("textarea", { value: start.text, rows: 8, testid: "publish-content", spellcheck: "false" });
   const file = el("input", { type: "file", testid: "publish-file" });
   const modes = /** @type {Mode[]} */ (["json", "text", "base64", "file"]);
-  const mode = el("select", { value: start.mode, testid: "publish-mode", on: { change: onMode } },
-    modes.map((value) => el("option", { value, text: t(`publish.mode_${value}`) })));
+  const mode = el(
+    "select",
+    { value: start.mode, testid: "publish-mode", on: { change: onMode } },
+    modes.map((value) => el("option", { value, text: t(`publish.mode_${value}`) })),
+  );
   const tidy = button(t("publish.tidy"), { kind: "quiet", small: true, testid: "publish-tidy", onClick: onTidy });
   const old = message?.fields ?? {};
   const type = text("content-type", old.content_type ?? "", { placeholder: "text/plain; charset=utf-8" });
@@ -31,7 +41,13 @@ export function messageForm(message = null) {
   const delay = text("delay", "", { placeholder: "30 s" });
   const ttl = text("ttl", "", { placeholder: "1 h" });
   const key = text("key", old.key);
-  const headers = el("textarea", { value: message?.headers ?? "", rows: 3, testid: "publish-headers", spellcheck: "false", placeholder: '{"name": "value"}' });
+  const headers = el("textarea", {
+    value: message?.headers ?? "",
+    rows: 3,
+    testid: "publish-headers",
+    spellcheck: "false",
+    placeholder: '{"name": "value"}',
+  });
   const dedup = text("dedup-id", "");
   const correlation = text("correlation-id", old.correlation_id);
   const replyTo = text("reply-to", old.reply_to);
@@ -60,9 +76,13 @@ export function messageForm(message = null) {
   /** @returns {Promise<string>} */
   async function body() {
     const parts = [await carried(mode.value, content.value, file.files?.[0], type.value.trim())];
-    const add = (/** @type {string} */ name, /** @type {any} */ value) => parts.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
+    const add = (/** @type {string} */ name, /** @type {any} */ value) =>
+      parts.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
     if (priority.value !== "0") add("priority", Number(priority.value));
-    for (const [name, control] of /** @type {[string, any][]} */ ([["delay_ms", delay], ["ttl_ms", ttl]])) {
+    for (const [name, control] of /** @type {[string, any][]} */ ([
+      ["delay_ms", delay],
+      ["ttl_ms", ttl],
+    ])) {
       if (control.value.trim() !== "") add(name, milliseconds(name, control.value));
     }
     const texts = { key, dedup_id: dedup, correlation_id: correlation, reply_to: replyTo };
@@ -73,28 +93,50 @@ export function messageForm(message = null) {
     return `{${parts.join(",")}}`;
   }
 
-  const more = el("details", { class: "more field-wide" }, el("summary", { text: t("publish.more") }),
-    el("div", { class: "form" },
+  const more = el(
+    "details",
+    { class: "more field-wide" },
+    el("summary", { text: t("publish.more") }),
+    el(
+      "div",
+      { class: "form" },
       field(t("publish.dedup_id"), dedup, { hint: t("publish.dedup_hint") }),
       field(t("publish.max_attempts"), attempts, { hint: t("publish.max_attempts_hint") }),
       field(t("publish.correlation_id"), correlation),
-      field(t("publish.reply_to"), replyTo)));
+      field(t("publish.reply_to"), replyTo),
+    ),
+  );
   const nodes = [
-    el("div", { class: "form" },
-      field(t("publish.mode"), mode), typeField, contentField, fileField,
+    el(
+      "div",
+      { class: "form" },
+      field(t("publish.mode"), mode),
+      typeField,
+      contentField,
+      fileField,
       field(t("publish.priority"), priority, { hint: t("publish.priority_hint") }),
       field(t("publish.key"), key, { hint: t("publish.key_hint") }),
       field(t("publish.delay"), delay, { hint: t("publish.delay_hint") }),
       field(t("publish.ttl"), ttl, { hint: t("publish.ttl_hint") }),
       field(t("publish.headers"), headers, { hint: t("publish.headers_hint"), wide: true }),
-      more),
+      more,
+    ),
   ];
   const controls = {
-    "/content": content, "/content_base64": content, "/content_type": type, "/priority": priority, "/delay_ms": delay,
-    "/ttl_ms": ttl, "/key": key, "/headers": headers, "/dedup_id": dedup, "/correlation_id": correlation,
-    "/reply_to": replyTo, "/max_attempts": attempts,
+    "/content": content,
+    "/content_base64": content,
+    "/content_type": type,
+    "/priority": priority,
+    "/delay_ms": delay,
+    "/ttl_ms": ttl,
+    "/key": key,
+    "/headers": headers,
+    "/dedup_id": dedup,
+    "/correlation_id": correlation,
+    "/reply_to": replyTo,
+    "/max_attempts": attempts,
   };
-  return { nodes, controls, body, clear: () => (dedup.value = "") };
+  return { nodes, controls, body };
 }
 
 /**
@@ -121,7 +163,10 @@ async function carried(mode, text, file, type) {
   if (mode === "base64") return `"content_base64":${JSON.stringify(text.replace(/\s+/g, ""))}${typed}`;
   if (mode === "file" && !file) throw fieldProblem("content", t("publish.no_file"));
   const bytes = mode === "file" && file ? new Uint8Array(await file.arrayBuffer()) : new TextEncoder().encode(text);
-  const known = type || (mode === "file" && file?.type) || (mode === "text" ? "text/plain; charset=utf-8" : "application/octet-stream");
+  const known =
+    type ||
+    (mode === "file" && file?.type) ||
+    (mode === "text" ? "text/plain; charset=utf-8" : "application/octet-stream");
   return `"content_base64":${JSON.stringify(base64Of(bytes))},"content_type":${JSON.stringify(known)}`;
 }
 

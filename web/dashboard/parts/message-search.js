@@ -24,18 +24,30 @@ const STATUSES = ["pending", "processing", "failed", "processed"];
 export function messageSearch(api, queue) {
   const words = (/** @type {string} */ id) =>
     el("input", {
-      class: "input", type: "search", testid: `message-search-${id}`, placeholder: t(`search.${id}`), "aria-label": t(`search.${id}`),
-      autocomplete: "off", spellcheck: "false",
+      class: "input",
+      type: "search",
+      testid: `message-search-${id}`,
+      placeholder: t(`search.${id}`),
+      "aria-label": t(`search.${id}`),
+      autocomplete: "off",
+      spellcheck: "false",
     });
-  const status = el("select", { class: "input", testid: "message-search-status", "aria-label": t("search.status"), on: { change: search } },
+  const status = el(
+    "select",
+    { class: "input", testid: "message-search-status", "aria-label": t("search.status"), on: { change: search } },
     el("option", { value: "", text: t("search.any_status") }),
-    STATUSES.map((value) => el("option", { value, text: t(`status.${value}`) })));
+    STATUSES.map((value) => el("option", { value, text: t(`status.${value}`) })),
+  );
   const key = words("key");
   const id = words("id");
   const contains = words("contains");
   const go = button(t("action.search"), { type: "submit", icon: icon("search"), testid: "message-search-submit" });
   const again = button(t("action.refresh"), {
-    kind: "quiet", icon: icon("refresh"), iconOnly: true, testid: "message-refresh", onClick: () => void list.reload(),
+    kind: "quiet",
+    icon: icon("refresh"),
+    iconOnly: true,
+    testid: "message-refresh",
+    onClick: () => void list.reload(),
   });
   const pages = pager(() => void list.reload(), "message");
   const place = el("div", { class: "panel-flush", testid: "messages" });
@@ -75,11 +87,24 @@ export function messageSearch(api, queue) {
     return empty({ title: t(sought ? "search.none" : "search.empty") });
   }
 
-  const form = el("form", { class: "toolbar search", role: "search", on: { submit: search } }, status, key, contains, id, go);
+  const form = el(
+    "form",
+    { class: "toolbar search", role: "search", on: { submit: search } },
+    status,
+    key,
+    contains,
+    id,
+    go,
+  );
   const node = el(
     "section",
     { class: "panel" },
-    el("div", { class: "panel-head" }, el("h2", { text: t("search.title") }), el("div", { class: "panel-tools" }, again)),
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", { text: t("search.title") }),
+      el("div", { class: "panel-tools" }, again),
+    ),
     el("div", { class: "panel-body search-body" }, form),
     place,
     pages.node,

@@ -5,12 +5,14 @@ import { t } from "../lib/i18n.js";
 
 /**
  * @template R
- * @typedef {{label: string, class?: string, hiddenLabel?: boolean, cell: (row: R) => import("../lib/dom.js").Child}} PlainColumn
+ * @typedef {{label: string, class?: string, hiddenLabel?: boolean,
+ *   cell: (row: R) => import("../lib/dom.js").Child}} PlainColumn
  */
 
 /**
  * @template R
- * @param {{columns: PlainColumn<R>[], rows: R[], caption: string, testid: string, rowTestid: (row: R) => string}} options
+ * @param {{columns: PlainColumn<R>[], rows: R[], caption: string, testid: string,
+ *   rowTestid: (row: R) => string}} options
  * @returns {HTMLElement}
  */
 export function plainTable({ columns, rows, caption, testid, rowTestid }) {
@@ -43,8 +45,16 @@ export function pager(turn, testid) {
   let trail = [null];
   /** @type {string | null} */
   let next = null;
-  const back = button(t("pager.back"), { small: true, testid: `${testid}-page-back`, onClick: () => go(trail.slice(0, -1)) });
-  const on = button(t("pager.next"), { small: true, testid: `${testid}-page-next`, onClick: () => go([...trail, next]) });
+  const back = button(t("pager.back"), {
+    small: true,
+    testid: `${testid}-page-back`,
+    onClick: () => go(trail.slice(0, -1)),
+  });
+  const on = button(t("pager.next"), {
+    small: true,
+    testid: `${testid}-page-next`,
+    onClick: () => go([...trail, next]),
+  });
   const where = el("span", { class: "soft", testid: `${testid}-page` });
   const node = el("nav", { class: "pager", "aria-label": t("pager.label") }, back, where, on);
 

@@ -41,7 +41,8 @@ export function askPublish(api, queue, done) {
 export function askEdit(api, message, done) {
   const { message_id: id, queue, status } = message.fields;
   const form = messageForm(message);
-  const held = status === "processing" ? el("p", { class: "notice notice-warning", text: t("message.edit_held") }) : null;
+  const held =
+    status === "processing" ? el("p", { class: "notice notice-warning", text: t("message.edit_held") }) : null;
   /** What was confirmed already, so that a second try does not publish twice. */
   let published = { body: "", id: "" };
   ask({
@@ -76,7 +77,12 @@ async function removed(api, id, copy) {
   }
 }
 
-/** @param {any} api @param {string} queue @param {string} raw @returns {Promise<{message_id: string, duplicate: boolean}>} */
+/**
+ * @param {any} api
+ * @param {string} queue
+ * @param {string} raw
+ * @returns {Promise<{message_id: string, duplicate: boolean}>}
+ */
 async function post(api, queue, raw) {
   return (await api.request("POST", path`/queues/${queue}/messages`, { raw })).json();
 }

@@ -25,7 +25,12 @@ import { may } from "./rights.js";
  */
 export function queueActions(acting, { name, paused }) {
   if (!may(acting.session, "manage", name)) return [];
-  const item = (/** @type {string} */ id, /** @type {string} */ icon, /** @type {Function} */ question, danger = false) => ({
+  const item = (
+    /** @type {string} */ id,
+    /** @type {string} */ icon,
+    /** @type {Function} */ question,
+    danger = false,
+  ) => ({
     label: t(`queue.${id}`),
     icon,
     testid: `queue-action-${id}`,
@@ -65,7 +70,14 @@ function counted(key, count, params = {}) {
 
 /** Asks for a new queue's name and configuration. @param {Acting} acting */
 export function askCreate(acting) {
-  const name = el("input", { type: "text", testid: "queue-field-name", required: true, autocomplete: "off", spellcheck: "false", maxlength: 128 });
+  const name = el("input", {
+    type: "text",
+    testid: "queue-field-name",
+    required: true,
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: 128,
+  });
   const form = queueForm(DEFAULTS);
   const configuration = el("details", { class: "more" }, el("summary", { text: t("queue.configuration") }), form.nodes);
   ask({
@@ -143,7 +155,12 @@ function simple(acting, queue, what, count) {
 
 /** @param {Acting} acting @param {any} queue */
 function askPurge(acting, queue) {
-  const concerns = { pending: ["pending"], failed: ["failed"], processed: ["processed"], all: ["pending", "failed", "processed"] };
+  const concerns = {
+    pending: ["pending"],
+    failed: ["failed"],
+    processed: ["processed"],
+    all: ["pending", "failed", "processed"],
+  };
   const options = Object.keys(concerns).map((value) => el("option", { value, text: t(`queue.purge_${value}`) }));
   const select = el("select", { value: "pending", testid: "purge-status", on: { change: recount } }, options);
   const count = el("div", {});
@@ -169,9 +186,16 @@ function askPurge(acting, queue) {
 /** @param {Acting} acting @param {any} queue */
 function askRedrive(acting, queue) {
   const dead = queue.config.dead_letter_queue;
-  const sources = [["failed", t("queue.redrive_failed")], ...(dead ? [[dead, t("queue.redrive_dead", { name: dead })]] : [])];
+  const sources = [
+    ["failed", t("queue.redrive_failed")],
+    ...(dead ? [[dead, t("queue.redrive_dead", { name: dead })]] : []),
+  ];
   const options = sources.map(([value, text]) => el("option", { value, text }));
-  const select = el("select", { value: "failed", testid: "redrive-from", on: { change: () => void recount() } }, options);
+  const select = el(
+    "select",
+    { value: "failed", testid: "redrive-from", on: { change: () => void recount() } },
+    options,
+  );
   const limit = el("input", { type: "number", min: 1, step: 1, testid: "redrive-limit" });
   const count = el("div", {});
   async function recount() {
@@ -181,7 +205,8 @@ function askRedrive(acting, queue) {
     const found = await acting.api.get(path`/queues/${from}`).catch(() => null);
     if (select.value !== from) return;
     count.replaceChildren(
-      found ? counted("queue.redrive_dead_count", sum(found, "pending", "failed"), { name: from })
+      found
+        ? counted("queue.redrive_dead_count", sum(found, "pending", "failed"), { name: from })
         : el("p", { class: "soft", testid: "dialog-count", text: t("queue.redrive_unknown") }),
     );
   }

@@ -42,7 +42,13 @@ export function queueForm(config) {
   /** @param {string} name */
   function duration(name) {
     const value = writeDuration(now[name]);
-    const input = el("input", { type: "text", value, testid: `queue-field-${name}`, autocomplete: "off", spellcheck: "false" });
+    const input = el("input", {
+      type: "text",
+      value,
+      testid: `queue-field-${name}`,
+      autocomplete: "off",
+      spellcheck: "false",
+    });
     return setting(name, input, (control) => {
       const ms = parseDuration(control.value);
       if (ms === null) throw fieldProblem(name, t("form.not_duration"));
@@ -52,7 +58,12 @@ export function queueForm(config) {
 
   /** @param {string} name */
   function figure(name) {
-    const input = el("input", { type: "text", inputmode: "numeric", value: String(now[name]), testid: `queue-field-${name}` });
+    const input = el("input", {
+      type: "text",
+      inputmode: "numeric",
+      value: String(now[name]),
+      testid: `queue-field-${name}`,
+    });
     return setting(name, input, (control) => {
       if (!/^\d+(\.\d+)?$/.test(control.value.trim())) throw fieldProblem(name, t("form.not_number"));
       return Number(control.value);
@@ -62,11 +73,25 @@ export function queueForm(config) {
   /** @param {string} name @param {string[]} values */
   function choice(name, values) {
     const options = values.map((value) => el("option", { value, text: t(`queue.choice.${value}`) }));
-    return setting(name, el("select", { value: now[name], testid: `queue-field-${name}` }, options), (control) => control.value);
+    return setting(
+      name,
+      el("select", { value: now[name], testid: `queue-field-${name}` }, options),
+      (control) => control.value,
+    );
   }
 
-  const jitter = el("input", { type: "checkbox", checked: now["backoff.jitter"], testid: "queue-field-backoff.jitter" });
-  const dead = el("input", { type: "text", value: now.dead_letter_queue ?? "", testid: "queue-field-dead_letter_queue", autocomplete: "off", spellcheck: "false" });
+  const jitter = el("input", {
+    type: "checkbox",
+    checked: now["backoff.jitter"],
+    testid: "queue-field-backoff.jitter",
+  });
+  const dead = el("input", {
+    type: "text",
+    value: now.dead_letter_queue ?? "",
+    testid: "queue-field-dead_letter_queue",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
 
   /** @type {Record<string, Setting>} */
   const settings = {
@@ -86,11 +111,22 @@ export function queueForm(config) {
     durability: choice("durability", ["fsync", "memory"]),
   };
   const group = (/** @type {string} */ name, /** @type {string[]} */ names) =>
-    el("fieldset", { class: "group" }, el("legend", { text: t(`queue.group.${name}`) }),
-      el("div", { class: "form" }, names.map((one) => settings[one].node)));
+    el(
+      "fieldset",
+      { class: "group" },
+      el("legend", { text: t(`queue.group.${name}`) }),
+      el(
+        "div",
+        { class: "form" },
+        names.map((one) => settings[one].node),
+      ),
+    );
   const nodes = [
     group("delivery", ["lease_ms", "max_attempts", "dead_letter_queue"]),
-    group("backoff", Object.keys(settings).filter((name) => name.startsWith("backoff."))),
+    group(
+      "backoff",
+      Object.keys(settings).filter((name) => name.startsWith("backoff.")),
+    ),
     group("keeping", ["message_ttl_ms", "retention_ms", "max_messages", "overflow", "dedup_window_ms", "durability"]),
   ];
   return { nodes, controls, read: () => /** @type {any} */ (nested(settings)) };
@@ -142,5 +178,7 @@ export function fieldProblem(name, detail) {
 export function changed(before, after) {
   const told = (/** @type {any} */ value) =>
     JSON.stringify(value !== null && typeof value === "object" ? Object.entries(value).sort() : value);
-  return Object.fromEntries(Object.entries(after).filter(([name, value]) => told(value) !== told(/** @type {any} */ (before)[name])));
+  return Object.fromEntries(
+    Object.entries(after).filter(([name, value]) => told(value) !== told(/** @type {any} */ (before)[name])),
+  );
 }

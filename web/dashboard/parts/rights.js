@@ -41,7 +41,7 @@ export function matches(pattern, name) {
   let at = 0;
   let back = -1;
   let from = 0;
-  for (let seen = 0; seen < name.length; ) {
+  for (let seen = 0; seen < name.length;) {
     if (at < pattern.length && (pattern[at] === "?" || (pattern[at] === name[seen] && pattern[at] !== "*"))) {
       at += 1;
       seen += 1;
