@@ -43,7 +43,7 @@ from streambroker.core.names import format_id
 
 log = logging.getLogger(__name__)
 
-MAX_LINKS = 64
+MAX_LINKS = 32
 """Links of one span: what a span of a large batch may weigh while it waits for the collector."""
 MAX_DELIVERED = 50_000
 """Deliveries whose contexts are remembered until they are settled; beyond that the oldest are forgotten."""

@@ -62,8 +62,13 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
         raise AssertionError(f"the storage failed: {error}")
 
     data_dir: Path = tmp_path_factory.mktemp("node") / "data"
-    off = dict.fromkeys(("rate_limit_default", "rate_limit_login", "rate_limit_messages"), "off")
-    settings = Settings(data_dir=str(data_dir), admin_password=PASSWORD, **off)
+    settings = Settings(
+        data_dir=str(data_dir),
+        admin_password=PASSWORD,
+        rate_limit_default="off",
+        rate_limit_login="off",
+        rate_limit_messages="off",
+    )
     node = await Node.open(settings, failed)
     await node._auth.users.add("mia", PASSWORD, Role.MEMBER, GRANTS)
     sock = server.listen("127.0.0.1", 0)

@@ -112,8 +112,24 @@ def test_what_is_remembered_of_queue_names_is_bounded() -> None:
     reader = member(grant("q*", Action.VIEW))
     for i in range(5_000):
         assert decide(reader, Action.VIEW, f"q{i}") is Decision.ALLOW
+    assert 0 < len(reader._matcher._allowed) <= 256
+
+
+def test_names_that_no_grant_names_are_not_remembered() -> None:
+    reader = member(grant("r*", Action.VIEW))
+    for i in range(10):
         assert decide(reader, Action.VIEW, f"x{i}") is Decision.HIDDEN
-    assert len(reader._matcher._allowed) <= 1_024
+        assert decide(reader, Action.MANAGE, f"r{i}") is Decision.DENY
+    assert reader._matcher._allowed.keys() == {f"r{i}" for i in range(10)}
+
+
+def test_what_is_remembered_is_bounded_however_many_have_grants_of_their_own() -> None:
+    readers = [member(grant(f"n{i}.*", Action.VIEW)) for i in range(1_000)]  # as sessions do, they keep their grants
+    for _ in range(2):
+        for i, reader in enumerate(readers):
+            assert decide(reader, Action.VIEW, f"n{i}.a") is Decision.ALLOW
+            assert decide(reader, Action.VIEW, f"n{i}.b") is Decision.ALLOW
+    assert sum(bool(reader._matcher._allowed) for reader in readers) == 128
 
 
 def test_principals_with_equal_grants_share_what_is_remembered() -> None:

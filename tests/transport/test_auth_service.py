@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from streambroker.core.access import Action, Decision, Role, decide
-from streambroker.core.errors import Invalid, RateLimited, Unauthenticated
+from streambroker.core.errors import BrokerError, Invalid, RateLimited, Unauthenticated
 from streambroker.transport.auth.keys import SigningKeys
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
@@ -168,6 +168,24 @@ async def test_the_guard_is_asked_first_and_hears_how_it_ended(world: World) -> 
     await auth.users.change("ann", disabled=True)
     await refused(auth, "ann", PASSWORD)
     assert guard.failures[1:] == [("ann", "192.0.2.1")]
+    assert guard.given_back == []
+
+
+@pytest.mark.parametrize(("password", "refusal"), [(PASSWORD, RateLimited), ("x" * 1_025, Invalid)])
+async def test_a_try_whose_password_nobody_looked_at_is_given_back(
+    world: World, password: str, refusal: type[BrokerError]
+) -> None:
+    guard, gated = Strict(), Gated()
+    world.passwords.close()
+    world.guard, world.passwords = guard, Passwords(threads=1, waiting=0, hasher=gated)
+    auth = await world.begin()
+    first = asyncio.create_task(world.passwords.verify(None, "of somebody else"))
+    await asyncio.to_thread(gated.begun.wait, 10)
+    with pytest.raises(refusal):
+        await auth.login("ann", password, ADDRESS)
+    gated.gate.set()
+    await first
+    assert (guard.given_back, guard.failures) == ([("ann", ADDRESS)], [])
 
 
 # --- authenticate

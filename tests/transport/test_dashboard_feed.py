@@ -91,6 +91,7 @@ async def test_d12_counts_lines_consumers_and_events_are_of_the_queues_that_one_
         worker = await house.connect()
         await worker.call("subscribe", queue="hidden.q", credit=2)
         await worker.call("subscribe", queue="open.q")
+        await house.advance()
         viewer = await house.look("mia")
         await viewer.watch("queues", "consumers")
         assert await viewer.refusal("watch", topics=["queues", "consumers"], events="hidden.q") == "not_found"

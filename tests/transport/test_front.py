@@ -36,6 +36,14 @@ async def behind(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def nothing() -> Any:
+    raise AssertionError("what is asked here has no body")
+
+
+async def nowhere(event: Any) -> None:
+    raise AssertionError("nothing is answered here")
+
+
 async def ask(
     *headers: tuple[bytes, bytes],
     kind: str = "http",
@@ -59,7 +67,7 @@ async def ask(
         "client": ("192.0.2.7", 1234),
         "headers": [(b"host", b"localhost:8000"), *headers] if not any(n == b"host" for n, _ in headers) else headers,
     }
-    await Front(behind, hosts or Hosts(["broker.example.com"]), [OUR_PAGE.decode()])(scope, ask, send)
+    await Front(behind, hosts or Hosts(["broker.example.com"]), [OUR_PAGE.decode()])(scope, nothing, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 
@@ -93,6 +101,39 @@ async def test_d24_hosts_that_clients_make_up_are_not_remembered_without_end() -
     assert len(hosts._known) <= 1_000
 
 
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "10.0.0.7", "fd00::7"])
+async def test_a_proxy_that_nobody_named_is_warned_of_once(peer: str, caplog: pytest.LogCaptureFixture) -> None:
+    front = Front(behind, Hosts([]))
+    for headers, warnings in (((), 0), (FORWARDED, 1), (FORWARDED, 1)):
+        await passed(front, peer, *headers)
+        assert len(caplog.records) == warnings
+    assert "trusted_proxies" in caplog.text
+    assert peer in caplog.text
+    assert "6.6.6.6" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("peer", "proxies"), [("8.8.8.8", ()), ("", ()), ("a.sock", ()), ("127.0.0.1", ("127.0.0.1",))]
+)
+async def test_nobody_is_warned_of_strangers_and_of_proxies_that_are_named(
+    peer: str, proxies: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    client_address = TrustedProxies(proxies).client_address if proxies else None
+    await passed(Front(behind, Hosts([]), client_address=client_address), peer, *FORWARDED)
+    assert caplog.records == []
+
+
+FORWARDED = ((b"x-forwarded-for", b"6.6.6.6"),)
+
+
+async def passed(front: Front, peer: str, *headers: tuple[bytes, bytes]) -> None:
+    async def send(event: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/", "query_string": b""}
+    await front({**scope, "client": (peer, 1), "headers": [(b"host", b"localhost"), *headers]}, ask, send)
+
+
 async def test_d24_a_request_without_a_host_is_refused_unless_it_is_http_1_0() -> None:
     async def status(version: str) -> int:
         sent: list[Any] = []
@@ -101,7 +142,7 @@ async def test_d24_a_request_without_a_host_is_refused_unless_it_is_http_1_0() -
             sent.append(event)
 
         scope = {"type": "http", "http_version": version, "path": "/", "query_string": b"", "headers": []}
-        await Front(behind, Hosts([]))({**scope, "method": "GET"}, ask, send)
+        await Front(behind, Hosts([]))({**scope, "method": "GET"}, nothing, send)
         return int(sent[0]["status"])
 
     assert await status("1.1") == 400
@@ -194,5 +235,5 @@ async def test_d23_the_lines_of_a_forwarded_for_are_one_list_in_their_order(line
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "query_string": b""}
     proxies = TrustedProxies(["10.0.0.0/8"])
     front = Front(sees, Hosts(()), (), proxies.client_address)
-    await front({**scope, "client": ("10.0.0.1", 1), "headers": fields}, ask, ask)
+    await front({**scope, "client": ("10.0.0.1", 1), "headers": fields}, nothing, nowhere)
     assert seen == ["203.0.113.7"]

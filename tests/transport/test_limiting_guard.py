@@ -116,6 +116,16 @@ def test_who_waited_may_try_once_and_the_next_waits_for_how_it_ends(guard: Guard
     assert wait_ms(guard, "bob", HERE) == 2_000
 
 
+def test_a_try_that_was_none_is_given_back(guard: Guard, clock: Clock) -> None:
+    guess(guard, times=10)
+    clock.ms += 2_000
+    guard.admit("ann", HERE)()
+    give_back = guard.admit("ann", HERE)
+    guess(guard, "bob")
+    give_back()  # what bob failed at meanwhile stays
+    assert wait_ms(guard, "ann", HERE) == 4_000
+
+
 def test_a_good_login_lets_the_next_one_try_but_the_network_stays_suspect(guard: Guard, clock: Clock) -> None:
     guess(guard, times=10)
     clock.ms += 2_000

@@ -116,9 +116,8 @@ def test_the_nearest_trusted_proxy_tells_the_scheme(told: str, peer: str, scheme
 
 
 def test_a_server_can_ask_who_is_a_proxy() -> None:
-    assert [TRUSTED.trusts(peer) for peer in (PROXY, "192.0.2.1", CLIENT, "127.0.0.1", "")] == [True, True] + [
-        False
-    ] * 3
+    assert TRUSTED.trusts(PROXY) and TRUSTED.trusts("192.0.2.1")
+    assert not any(TRUSTED.trusts(peer) for peer in (CLIENT, "127.0.0.1", ""))
     assert not TrustedProxies([]).trusts(PROXY)
 
 

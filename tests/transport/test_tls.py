@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,21 @@ class Conversation:
         heard = self.server.read(100)
         self.server.write(heard)
         return heard == text == self.client.read(100)
+
+
+@pytest.mark.parametrize("which", ["cert_file", "key_file"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(pair: Pair, which: str) -> None:
+    tls = loaded(pair)
+    file: Path = getattr(pair, which)
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    hurry = threading.Timer(10, lambda: os.close(os.open(file, os.O_WRONLY)))  # a reader would wait for it for ever
+    hurry.start()
+    try:
+        with pytest.raises(ConfigError, match="is not a file but"):
+            tls.reload()
+    finally:
+        hurry.cancel()
 
 
 def hung(limit: ssl.TLSVersion) -> ssl.SSLContext:

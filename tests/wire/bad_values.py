@@ -44,7 +44,7 @@ DRAFT: list[Row] = [
     *count("delay_ms"),
     *count("ttl_ms"),
     *count("max_attempts"),
-    *_each("available_at", [5, "tomorrow", "", "2026-13-01T00:00:00.000Z", True, []]),
+    *_each("available_at", [5, "tomorrow", "", "2026-13-01T00:00:00.000Z", "9999-12-31T23:59:59-23:59", True, []]),
     ({"delay_ms": 5, "available_at": "2099-01-01T00:00:00.000Z"}, ""),
     *_each("headers", [5, "a: b", ["a"], True]),
     *_each("headers", [{"k": t} for t in UNSTORABLE_TEXT] + [{t: "v"} for t in UNSTORABLE_TEXT], ""),

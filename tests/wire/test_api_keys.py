@@ -57,6 +57,41 @@ def test_an_admin_sees_all_keys_and_others_their_own(api: httpx.Client, mia: Per
         assert listed[roots["id"]] == root.name
 
 
+def test_a_key_sees_itself_and_no_other_key_of_its_user(mia: Person) -> None:
+    """D12"""
+    assert mia.change(role="admin").status_code == 200
+    other, narrow, wide = mia.key(), mia.key(grants=[grant("orders.*", "publish")]), mia.key()
+    for key in (narrow, wide):
+        worker = client_of(mia.client, key["key"])
+        assert [seen["id"] for seen in worker.get("/api-keys").json()["items"]] == [key["id"]]
+        assert worker.get("/api-keys", params={"cursor": key["id"]}).json() == {"items": [], "next_cursor": None}
+        before = worker.get("/api-keys", params={"cursor": other["id"], "limit": 1}).json()
+        assert ([seen["id"] for seen in before["items"]], before["next_cursor"]) == ([key["id"]], None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "value"),
+    [
+        ("POST", "/users", {"username": "heir", "password": "long enough", "role": "admin"}),
+        ("PATCH", "/users/admin", {"password": "long enough"}),
+        ("PATCH", "/users/{name}", {"role": "admin"}),
+        ("DELETE", "/users/{name}", None),
+    ],
+)
+def test_a_key_of_an_admin_manages_no_users(
+    api: httpx.Client, mia: Person, method: str, path: str, value: dict[str, Any] | None
+) -> None:
+    """D12"""
+    assert mia.change(role="admin").status_code == 200
+    worker = client_of(mia.client, mia.key()["key"])
+    with somebody(api) as other:
+        refusal = check_refusal(worker.request(method, path.format(name=other.name), json=value), "forbidden")
+        assert "log in to manage users" in refusal["detail"]
+        assert api.get(other.path).json()["role"] == "member"
+        assert worker.get(other.path).status_code == 200
+    check_refusal(api.get("/users/heir"), "not_found")
+
+
 def test_keys_are_listed_page_by_page(mia: Person) -> None:
     made = [mia.key(name=f"worker {n}")["id"] for n in range(3)]
     first = mia.client.get("/api-keys", params={"limit": 2}).json()
@@ -96,6 +131,7 @@ def test_others_keys_are_not_there_but_for_an_admin(api: httpx.Client, mia: Pers
         ({"name": "a\u202eb"}, "/name"),
         ({"name": "a\u0000"}, "/name"),
         ({"name": None}, "/name"),
+        ({"expires_at": "9999-12-31T23:59:59-23:59"}, "/expires_at"),
         ({"grants": [{"queues": "", "actions": ["view"]}]}, "/grants/0/queues"),
         ({"grants": [EVERYTHING] * 101}, "/grants"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),

@@ -46,10 +46,7 @@ NEEDS: dict[str, str | None] = {
     "POST /queues/{queue}/redrive": "manage",
     "DELETE /queues/{queue}": "manage",
     "GET /users": "admin",
-    "POST /users": "admin",
     "GET /users/{username}": "admin",
-    "PATCH /users/{username}": "admin",
-    "DELETE /users/{username}": "admin",
     "GET /logs": "admin",
     "GET /logs/{filename}": "admin",
     "GET /queues": None,
@@ -67,6 +64,8 @@ EVERYTHING = "everything"
 NEEDS |= {"GET /metrics": EVERYTHING, "GET /consumers": None, "DELETE /consumers/{consumer_id}": None}
 # What only a session may do, whatever its rights: a key cannot log itself out or make another one.
 SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
+# What only the session of an admin may do: a key that leaked must not make itself a user that outlives it.
+NEEDS |= dict.fromkeys(("POST /users", "PATCH /users/{username}", "DELETE /users/{username}"), "admin session")
 ELSEWHERE = {"DELETE /consumers/{consumer_id}"}  # takes somebody who consumes: test_consumers.py
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
 BODIES: dict[str, Any] = {
@@ -99,9 +98,11 @@ class Who:
         """The status with which it is refused what needs that, None where it is not."""
         if self.name == NOBODY:
             return 401
+        if need == "admin session" and self.is_key:
+            return 403
         if self.admin or need is None:
             return None
-        if need in ("admin", EVERYTHING):
+        if need in ("admin", "admin session", EVERYTHING):
             return 403
         if self.actions is None:
             return 404
@@ -271,7 +272,8 @@ def test_d12_what_one_may_not_see_is_in_no_list(
     if who == NOBODY:
         assert answer.status_code == 401
         return
-    names, cursor = set[str](), ""
+    names = set[str]()
+    cursor: str | None = ""
     headers = {"Authorization": f"Bearer {whos[who].token}"}
     while cursor is not None:
         page = anonymous.get(

@@ -87,6 +87,19 @@ def test_d12_figures_are_of_the_queues_that_one_may_view(api: httpx.Client) -> N
         assert (figures["pending"], figures["processing"]) == (2, 0)
 
 
+WHOLE = ("total_requests", "process_cpu_percent", "process_memory_mb", "requests_by_route", "requests_by_status")
+
+
+def test_d12_what_others_do_is_told_to_who_may_view_everything(api: httpx.Client) -> None:
+    for grants, told in (([], False), ([grant("stats.*", "view")], False), ([grant("*", "view")], True)):
+        with somebody(api, grants=grants) as person:
+            figures = stats(person.client)
+            assert figures.keys() == FIGURES
+            assert figures["uptime_seconds"] > 0
+            assert {bool(figures[name]) for name in WHOLE if name != "process_cpu_percent"} == {told}
+            assert told or (figures["process_cpu_percent"], set(figures["connections"].values())) == (0, {0})
+
+
 def test_cpu_and_memory_are_measured_by_the_broker_and_not_by_who_asks(api: httpx.Client) -> None:
     busy = [stats(api)["process_cpu_percent"] for _ in range(5)]
     assert all(0 <= percent <= 1_000 for percent in busy)

@@ -242,6 +242,7 @@ def test_a_wrong_current_password_is_403_and_the_session_goes_on(mia: Person) ->
     [
         ({"new_password": "a newer secret"}, "/current_password"),
         ({"current_password": SECRET}, "/new_password"),
+        ({"current_password": "x" * 1_025, "new_password": "a newer secret"}, "/current_password"),
         ({"current_password": SECRET, "new_password": "a newer secret", "more": 1}, "/more"),
     ],
 )

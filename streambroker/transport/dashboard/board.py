@@ -16,7 +16,9 @@ from streambroker.transport.dashboard.views import Moment, View
 SPARK = 30
 """Depths in a spark line."""
 SLOW = 2
-"""Of so many intervals one adds to the spark lines, and looks at rates and ages."""
+"""Of so many intervals one adds to the spark lines. In as many, rates and spark lines are looked at of all queues,"""
+MOST_SLOW = 1_000
+"""of no more than so many in one interval: with ten thousand queues it takes ten, and the loop is never held for long."""
 AGED = 1.05
 """An age that only grows is told again when it is so many times what was told."""
 _REMEMBERED = 300
@@ -51,6 +53,7 @@ class Board:
         """When the oldest message that is ready was published, by queue; somebody looks it up now and then."""
         self._broker = broker
         self._intervals = 0
+        self._first_slow = 0
         self._sparks: dict[str, deque[int]] = {}
         self._lines: dict[str, _Line] = {}
         self._gone: dict[str, int] = {}
@@ -59,17 +62,16 @@ class Board:
     def advance(self, moment: Moment) -> None:
         """An interval is over."""
         self._intervals += 1
-        slow = self._intervals % SLOW == 0
-        if slow:
+        if self._intervals % SLOW == 0:
             self._draw_sparks(moment)
         if self.watchers:
-            self._look(moment, slow)
+            self._look(moment)
 
     def begin(self, moment: Moment | None) -> None:
         """Somebody watches from now on."""
         self.watchers += 1
         if self.watchers == 1 and moment is not None:
-            self._look(moment, True)
+            self._look(moment, everything=True)
 
     def end(self) -> None:
         """And does so no more."""
@@ -102,18 +104,21 @@ class Board:
                 spark = sparks[name] = deque(maxlen=SPARK)
             spark.append(depth[State.READY] + depth[State.DELAYED])
 
-    def _look(self, moment: Moment, slow: bool) -> None:
+    def _look(self, moment: Moment, everything: bool = False) -> None:
         self.version += 1
         self._frames.clear()
-        self._drop(moment.traffic)
-        for name, traffic in moment.traffic.items():
-            if not self._broker.knows(name):
-                continue  # deleted since it was measured
+        queues = self._broker.traffic()
+        self._drop(queues)
+        many, first = len(queues), self._first_slow
+        some = many if everything else min(-(-many // SLOW), MOST_SLOW)
+        self._first_slow = (first + some) % many if many else 0
+        for index, (name, traffic) in enumerate(queues.items()):
             line = self._lines.get(name)
             fresh = line is None
             if line is None:
                 line = self._lines[name] = _Line()
-            if self._changed(line, name, traffic, moment, slow or fresh):
+            slow = fresh or (index - first) % many < some
+            if self._changed(line, name, traffic, moment, slow):
                 line.version = self.version
                 line.json = encode(_told(name, line))
 

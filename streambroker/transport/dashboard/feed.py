@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streambroker.broker.broker import Broker
+from streambroker.broker.rates import Meter
 from streambroker.core.access import Principal
 from streambroker.core.message import State
 from streambroker.transport.dashboard.board import Board
@@ -79,7 +80,9 @@ class Feed:
         self.open: set[Listener] = set()
         self.moment: Moment | None = None
         self._sources = sources
-        self._views: dict[Hashable, View] = {ALL: View(None, broker.traffic())}
+        self._generation = broker.generation
+        self._meters = _meters(broker)
+        self._views: dict[Hashable, View] = {ALL: View(None, self._meters)}
         self._at = self._sampled_at = broker.clock()
         self._requests = status.counters.total
         self._looking_up: asyncio.Task[None] | None = None
@@ -112,7 +115,7 @@ class Feed:
         key = key_of(principal)
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(principal, self.broker.traffic())
+            view = self._views[key] = View(principal, self._meters)
         view.watchers += 1
         view.idle = 0
         return view
@@ -146,11 +149,13 @@ class Feed:
     def _measure(self) -> Moment:
         sources, now, requests = self._sources, self.broker.clock(), self.status.counters.total
         sources.measure()
+        if self._generation != self.broker.generation:
+            self._generation, self._meters = self.broker.generation, _meters(self.broker)
         moment = Moment(
             now,
             max(now - self._at, 1),
             requests - self._requests,
-            self.broker.traffic(),
+            self._meters,
             sources.depths(),
             _shown(sources.delivery()),
             _shown(sources.publish()),
@@ -187,6 +192,10 @@ class Feed:
             took = loop.time() - began
             self._ages_due_at = loop.time() + max(took / _AGES_SHARE, _AGES_EVERY_MS / 1_000) - took
             self._looking_up = None
+
+
+def _meters(broker: Broker) -> Mapping[str, Meter]:
+    return {name: one.meter for name, one in broker.traffic().items()}
 
 
 def _shown(quantiles: tuple[float, float, float] | None) -> PercentilesOut | None:

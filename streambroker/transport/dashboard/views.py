@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from streambroker.broker.rates import Meter, Traffic
+from streambroker.broker.rates import Meter
 from streambroker.core.access import Action, Decision, Principal, decide, may_view_all
 from streambroker.core.message import State
 from streambroker.protocol.json import encode
@@ -35,12 +35,15 @@ def key_of(principal: Principal) -> Hashable:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was measured at the end of one interval. `requests` counts those in it; `at` in ms since 1970."""
+    """What was measured at the end of one interval. `requests` counts those in it; `at` in ms since 1970.
+
+    `meters` are of all queues, and the same object as long as none comes or goes.
+    """
 
     at: int
     elapsed_ms: int
     requests: int
-    traffic: Mapping[str, Traffic]
+    meters: Mapping[str, Meter]
     depths: Mapping[str, Depth]
     delivery_ms: PercentilesOut | None
     publish_ms: PercentilesOut | None
@@ -57,20 +60,20 @@ class Passed(NamedTuple):
 class Flow:
     """Adds up what passes through a changing set of queues, so that none that comes or goes makes a jump."""
 
-    def __init__(self, traffic: Mapping[str, Traffic]) -> None:
-        self._meters = {name: one.meter for name, one in traffic.items()}
-        self._before = _passed(self._meters.values())
+    def __init__(self, meters: Mapping[str, Meter]) -> None:
+        self._meters = meters
+        self._before = _passed(meters.values())
 
-    def since(self, traffic: Mapping[str, Traffic]) -> Passed:
-        """What passed since the last call through the queues that there were or are."""
+    def since(self, meters: Mapping[str, Meter]) -> Passed:
+        """What passed since the last call through the queues that there were or are; the same object: the same ones."""
         kept = self._meters
         now = _passed(kept.values())
         gained = [count - before for count, before in zip(now, self._before, strict=True)]
-        if len(kept) != len(traffic) or any(kept.get(name) is not one.meter for name, one in traffic.items()):
-            fresh = [one.meter for name, one in traffic.items() if kept.get(name) is not one.meter]
+        if meters is not kept:
+            fresh = [meter for name, meter in meters.items() if kept.get(name) is not meter]
             gained = [gain + more for gain, more in zip(gained, _passed(fresh), strict=True)]
-            self._meters = {name: one.meter for name, one in traffic.items()}
-            now = _passed(self._meters.values())
+            self._meters = meters
+            now = _passed(meters.values())
         self._before = now
         return Passed(*gained)
 
@@ -78,14 +81,17 @@ class Flow:
 class View:
     """What all see who have the rights of `principal`. Owned by the feed, which calls `advance` each interval."""
 
-    def __init__(self, principal: Principal | None, traffic: Mapping[str, Traffic]) -> None:
+    def __init__(self, principal: Principal | None, meters: Mapping[str, Meter]) -> None:
         self.all = principal is None or may_view_all(principal)
         self.watchers = 0
         self.idle = 0
         """Intervals since the last watcher left."""
         self._principal = principal
         self._judged: dict[str, bool] = {}
-        self._flow = Flow(self.of(traffic))
+        self._every = meters
+        self._mine = self.of(meters)
+        self._flow = Flow(self._mine)
+        self._depth: Depth = ()
         self._points: deque[bytes] = deque(maxlen=POINTS)
         self._moment: Moment | None = None
         self._tick: str | None = None
@@ -108,16 +114,20 @@ class View:
 
     def advance(self, moment: Moment, status: Status) -> None:
         """An interval is over."""
-        if len(self._judged) > 2 * len(moment.traffic) + 100:
-            self._judged.clear()  # of queues that came and went
+        if moment.meters is not self._every:
+            if len(self._judged) > 2 * len(moment.meters) + 100:
+                self._judged.clear()  # of queues that came and went
+            self._every, self._mine = moment.meters, self.of(moment.meters)
+        depths = moment.depths
+        seen = depths.values() if self.all else [depths[name] for name in self._mine if name in depths]
+        self._depth = together(seen)
         self._moment = moment
         self._points.append(encode(self._point(moment, status)))
         self._tick = self._history = None
         self._consumers_fresh = False
 
     def _point(self, moment: Moment, status: Status) -> Point:
-        depth = together(self.of(moment.depths).values())
-        passed = self._flow.since(self.of(moment.traffic))
+        depth, passed = self._depth, self._flow.since(self._mine)
         usage, elapsed_ms = status.usage, moment.elapsed_ms
         return Point(
             rfc3339(moment.at),
@@ -140,7 +150,7 @@ class View:
     def tick(self, status: Status) -> str | None:
         """The frame of the latest interval; None before the first one is over."""
         if self._tick is None and self._moment is not None:
-            figures = status.figures(together(self.of(self._moment.depths).values()), self.all)
+            figures = status.figures(self._depth, self.all)
             self._tick = frames.tick(self._points[-1], figures).decode()
         return self._tick
 
