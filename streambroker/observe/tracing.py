@@ -80,6 +80,8 @@ class Tracing:
 
         Raises `ValueError` where a variable of OpenTelemetry's (``OTEL_…``) is wrong.
         """
+        # Each attempt that fails would be a line; that a batch is lost is said by an error.
+        logging.getLogger(OTLPSpanExporter.__module__).setLevel(logging.ERROR)
         return cls(OTLPSpanExporter(spans_url(endpoint)), ratio, _known_as(host), port)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ async def retry(bench: Bench, message_id: int) -> Settled:
     return expect(Settled, await bench.apply(Retry(message_id, bench.now)))
 
 
-async def taken(bench: Bench, **options: int | None) -> Message:
+async def taken(bench: Bench, **options: Any) -> Message:
     await bench.publish(bench.draft())
     return await bench.take_one(**options)
 

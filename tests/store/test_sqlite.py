@@ -399,7 +399,7 @@ def test_a_lease_is_never_longer_than_it_was_given_when_the_clock_was_set_back(
 
 def test_a_record_is_there_after_a_crash_with_the_change_that_it_tells_of(sqlite: Sqlite, tmp_path: Path) -> None:
     sqlite.publish(2)
-    requeued, session = *sqlite.take(), *sqlite.take(lease_ms=None)
+    (requeued,), (session,) = sqlite.take(), sqlite.take(lease_ms=None)
     sqlite.apply(sqlite.bench.settling(wish(requeued, Event.REQUEUE, reason="busy")))
     with opened(crashed(sqlite, tmp_path / "crashed")) as again:
         rows = again.connection.execute("SELECT message_id, mark, attempt, error FROM timeline").fetchall()

@@ -9,6 +9,7 @@ import pytest
 from streambroker.core.access import Action, Grant, Role
 from streambroker.core.message import State
 from streambroker.store.contract import Settle
+from streambroker.transport.dashboard import board
 from streambroker.transport.dashboard.feed import LINGER
 from streambroker.transport.dashboard.happenings import MOST
 from tests.broker.virtual import in_virtual_time, turns
@@ -226,6 +227,26 @@ async def test_spark_lines_have_the_depths_of_a_minute_before_anybody_looked() -
         viewer = await house.look()
         await viewer.watch("queues")
         assert (await viewer.frame("queues"))["items"][0]["spark"] == list(range(11, 41))
+
+
+@in_virtual_time
+async def test_of_many_queues_only_some_rates_are_looked_at_in_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "MOST_SLOW", 1)
+    async with running() as house:
+        for name in ("a", "b", "c"):
+            await made(house, name)
+        await house.advance()
+        viewer = await house.look()
+        await viewer.watch("queues")
+        await viewer.frame("queues")
+        for name in ("a", "b", "c"):
+            await house.publish(b"1", queue=name)
+        known = set[str]()
+        for count in (1, 2, 3):
+            await house.advance()
+            lines = [line for frame in viewer.taken() if frame["op"] == "queues" for line in frame["items"]]
+            known |= {line["name"] for line in lines if line["published"] > 0}
+            assert len(known) == count
 
 
 @in_virtual_time

@@ -131,7 +131,7 @@ async def passed(front: Front, peer: str, *headers: tuple[bytes, bytes]) -> None
         pass
 
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/", "query_string": b""}
-    await front({**scope, "client": (peer, 1), "headers": [(b"host", b"localhost"), *headers]}, ask, send)
+    await front({**scope, "client": (peer, 1), "headers": [(b"host", b"localhost"), *headers]}, nothing, send)
 
 
 async def test_d24_a_request_without_a_host_is_refused_unless_it_is_http_1_0() -> None:

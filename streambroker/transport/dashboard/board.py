@@ -16,9 +16,9 @@ from streambroker.transport.dashboard.views import Moment, View
 SPARK = 30
 """Depths in a spark line."""
 SLOW = 2
-"""Of so many intervals one adds to the spark lines. In as many, rates and spark lines are looked at of all queues,"""
+"""Of so many intervals one adds to the spark lines; in as many, rates and spark lines of all queues are looked at."""
 MOST_SLOW = 1_000
-"""of no more than so many in one interval: with ten thousand queues it takes ten, and the loop is never held for long."""
+"""But of no more queues than this in one interval: ten thousand take ten, so that the loop is not held for long."""
 AGED = 1.05
 """An age that only grows is told again when it is so many times what was told."""
 _REMEMBERED = 300

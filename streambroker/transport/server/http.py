@@ -367,8 +367,6 @@ class HttpProtocol(HttpToolsProtocol):
         due = self._since + self._allowed()
         if now < due:
             return due
-        if self._stranger.on_trial and self._stranger.spared():
-            return now
         self._too_late()
         return NEVER
 

@@ -24,7 +24,7 @@ class Stranger:
     proxy, who hands on the requests of many.
     """
 
-    __slots__ = ("_leave", "_spared", "on_trial", "recognized", "trusted")
+    __slots__ = ("_leave", "on_trial", "recognized", "trusted")
 
     def __init__(
         self,
@@ -38,7 +38,6 @@ class Stranger:
         self.on_trial = on_trial
         self.trusted = trusted
         self._leave = leave
-        self._spared = False
 
     def recognize(self) -> None:
         """Somebody is recognized; it is none of the strangers any more."""
@@ -50,14 +49,6 @@ class Stranger:
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
-
-    def spared(self) -> bool:
-        """Whether it is let off this time. So it is once.
-
-        On a busy loop a deadline is looked at before the sockets are: what the client sent in time may be unread.
-        """
-        first, self._spared = not self._spared, True
-        return first
 
 
 class Strangers:

@@ -291,8 +291,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         due = self._on_trial_since + self._watch.deadlines.refused
         if now < due:
             return due
-        if self._stranger.spared():
-            return now
         self._fail(_TOO_MANY, too_many_strangers().detail)
         return NEVER
 

@@ -142,9 +142,9 @@ function drawing({ canvas }, make, paint) {
   const waiting = new Set();
   const draw = () => seen && chart?.update("none");
   const watcher = new IntersectionObserver((entries) => {
-    seen = entries.some((entry) => entry.isIntersecting);
+    seen = entries[entries.length - 1].isIntersecting;
     draw();
-  });
+  }, { rootMargin: "100% 0px" });
   watcher.observe(/** @type {Element} */ (canvas.parentElement));
   const offTheme = onTheme(() => chart && (paint(chart), draw()));
   void chartLibrary().then((Chart) => {

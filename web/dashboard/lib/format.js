@@ -35,6 +35,11 @@ export function compact(value) {
   }).format(value);
 }
 
+/** For the marks of an axis: no more digits than they need: `2.5`, `40K`. @param {number} value */
+export function mark(value) {
+  return once("mark", (tag) => new Intl.NumberFormat(tag, { notation: "compact", maximumSignificantDigits: 3 })).format(value);
+}
+
 /** Per second: one digit below 10, none above: `0.4/s`, `1,250/s`. @param {number | null | undefined} value */
 export function rate(value) {
   if (!isFigure(value)) return DASH;

@@ -2,7 +2,7 @@
 
 import { lineChart, partsChart } from "../lib/charts.js";
 import { el, replace, setText, svg } from "../lib/dom.js";
-import { compact, dateTime, latency, number, percent, rate, time, uptime } from "../lib/format.js";
+import { compact, dateTime, latency, mark, number, percent, rate, time, uptime } from "../lib/format.js";
 import { loading } from "../lib/views.js";
 
 /**
@@ -17,6 +17,9 @@ const TREND_POINTS = 60;
 const ROUTES_SHOWN = 8;
 /** A figure of more digits than this is shortened; the whole one is its tooltip. */
 const WHOLE_BELOW = 100_000_000;
+
+/** By the code's first digit. @type {Record<string, string[]>} */
+const CODE_TONES = { 2: ["green", "cyan"], 3: ["blue", "neutral"], 4: ["orange", "purple", "violet"], 5: ["red"] };
 
 /**
  * @param {HTMLElement} root
@@ -173,21 +176,21 @@ function makeCharts(t) {
     format: (/** @type {any} */ v) => number(v, 1),
   };
   return {
-    requests: lineChart({ title: t("chart.requests"), testid: "chart-requests", span: "span-4", unit: t("chart.perInterval"), lines: [requests], axis: compact }),
+    requests: lineChart({ title: t("chart.requests"), testid: "chart-requests", span: "span-4", unit: t("chart.perInterval"), lines: [requests], axis: mark }),
     status: lineChart({
-      title: t("chart.status"), testid: "chart-status", span: "span-4", axis: compact,
+      title: t("chart.status"), testid: "chart-status", span: "span-4", axis: mark,
       lines: [status("pending", "orange"), status("processing", "blue"), status("failed", "red"), status("processed", "green")],
     }),
     performance: lineChart({
       title: t("chart.performance"), testid: "chart-performance", span: "span-4", lines: [cpu, memory],
-      axis: (value) => `${number(value)}%`, rightAxis: (value) => number(value),
+      axis: (value) => `${mark(value)}%`, rightAxis: mark,
     }),
     rates: lineChart({
-      title: t("chart.rates"), testid: "chart-rates", span: "span-6", unit: t("chart.perSecond"), axis: compact,
+      title: t("chart.rates"), testid: "chart-rates", span: "span-6", unit: t("chart.perSecond"), axis: mark,
       lines: [speed("published", "orange"), speed("delivered", "blue"), speed("settled", "green")],
     }),
     latency: lineChart({
-      title: t("chart.latency"), testid: "chart-latency", span: "span-6", axis: latency, none: t("chart.noDeliveries"),
+      title: t("chart.latency"), testid: "chart-latency", span: "span-6", axis: (value) => `${mark(value)} ms`, none: t("chart.noDeliveries"),
       lines: [share("p50", "green"), share("p95", "orange"), share("p99", "red")],
     }),
     routes: partsChart({
@@ -219,12 +222,10 @@ function mostUsed(routes, t) {
   return [...ranked.slice(0, ROUTES_SHOWN - 1), others];
 }
 
-/** A code's class gives its colour, and codes of one class differ. @param {string} code @returns {string} */
-function codeTone(code) {
-  const tones = /** @type {Record<string, string[]>} */ ({
-    1: ["neutral"], 2: ["green", "cyan"], 3: ["blue", "violet"], 4: ["orange", "purple"], 5: ["red"],
-  })[code[0]] ?? ["neutral"];
-  return tones[Number(code) % tones.length];
+/** A code's class gives its colours, and neighbours differ. @param {string} code @param {number} at @returns {string} */
+function codeTone(code, at) {
+  const tones = CODE_TONES[code[0]] ?? ["neutral"];
+  return tones[at % tones.length];
 }
 
 function connectionsLine() {
