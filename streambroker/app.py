@@ -25,6 +25,7 @@ from streambroker.transport.auth.keys import configured_key
 from streambroker.transport.auth.users import check_first_password
 from streambroker.transport.front import Front
 from streambroker.transport.problems import refuse
+from streambroker.transport.proxies import TrustedProxies
 from streambroker.transport.tls import HSTS, Tls
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
             settings.max_message_bytes + FRAME_OVERHEAD,
             tls=None if tls is None else tls.context,
             most_connections=server.affordable(settings.max_connections),
+            most_of_address=settings.max_connections_per_address,
+            trusted=TrustedProxies(settings.trusted_proxies).trusts,
             headers=() if tls is None else (HSTS,),
         )
     )

@@ -233,8 +233,9 @@ class Node:
         broker, watching, counters = self.broker, self._store.watching, self._counters
 
         def open_by_kind() -> dict[str, int]:
-            sockets, polls = len(self.sockets.open), counters.long_polls
-            return {"http": max(connections() - sockets - polls, 0), "websocket": sockets, "long_poll": polls}
+            sockets, polls, boards = len(self.sockets.open), counters.long_polls, len(self.feed.open)
+            http = max(connections() - sockets - polls - boards, 0)
+            return {"http": http, "websocket": sockets, "long_poll": polls, "dashboard": boards}
 
         queues = QueueSources(broker.traffic, watching.depths, watching.oldest, broker.clock)
         node = NodeSources(

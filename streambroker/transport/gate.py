@@ -13,6 +13,12 @@ from streambroker.transport.credentials import bearer
 from streambroker.transport.limiting import Kind, RateLimits, counted_as, network
 
 
+def recognized(scope: Scope) -> None:
+    """Tell the server that somebody is known on this connection: it is a stranger's no more."""
+    if (told := scope.get("streambroker.recognized")) is not None:
+        told()
+
+
 class Gate:
     """Asked before every handler, and again where a request took its time. Owned by the event loop.
 
@@ -40,6 +46,7 @@ class Gate:
         """Who asks. Raises `Unauthenticated`."""
         principal = self._authenticate(bearer(scope["streambroker.headers"]))
         scope["streambroker.user"] = principal.username
+        recognized(scope)
         return principal
 
     def still_welcome(self, principal: Principal) -> None:

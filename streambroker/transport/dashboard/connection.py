@@ -28,6 +28,7 @@ from streambroker.transport.dashboard.frames import SUBPROTOCOL, Watch, client_f
 from streambroker.transport.dashboard.happenings import Happenings
 from streambroker.transport.dashboard.outbox import STALL_S, Closing, Outbox
 from streambroker.transport.dashboard.views import View, key_of
+from streambroker.transport.gate import recognized
 from streambroker.transport.limiting import Kind, RateLimits
 from streambroker.transport.presence import Presence
 
@@ -114,6 +115,7 @@ class Dashboard:
         except RateLimited:
             self._principal = None
             raise
+        recognized(self._scope)
         self._feed.open.add(self)
 
     @property

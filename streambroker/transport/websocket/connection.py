@@ -24,6 +24,7 @@ from streambroker.protocol import frames
 from streambroker.protocol.messages import Limits
 from streambroker.protocol.session import Session
 from streambroker.transport.counting import Refused
+from streambroker.transport.gate import recognized
 from streambroker.transport.http import Call
 from streambroker.transport.limiting import Kind, RateLimits, counted_as
 from streambroker.transport.presence import Presence
@@ -141,6 +142,7 @@ class Connection:
     def _become(self, principal: Principal) -> None:
         self._principal = principal
         self._rate_key = counted_as(principal)
+        recognized(self._scope)
 
     def _asked_for(self, scope: Scope) -> tuple[str | None, int]:
         """The queue that the path subscribes to, and the credit. Raises `Invalid`."""

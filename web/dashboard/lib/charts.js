@@ -4,6 +4,7 @@
  */
 
 import { el, replace, setText } from "./dom.js";
+import { mark } from "./format.js";
 import { t } from "./i18n.js";
 import { onTheme, token } from "./theme.js";
 
@@ -27,7 +28,7 @@ const SPAN_S = 300;
 /** @returns {Promise<any>} the Chart.js constructor */
 async function chartLibrary() {
   // Written for script tags: it leaves its constructor on the global object.
-  await import("../vendor/chart.js");
+  await import("../vendor/chart-4.6.1.js");
   return /** @type {any} */ (globalThis).Chart;
 }
 
@@ -235,7 +236,7 @@ function barConfig(format) {
       ...common({ label }),
       indexAxis: "y",
       scales: {
-        x: { beginAtZero: true, border: { display: false }, grid: { drawTicks: false }, ticks: { maxTicksLimit: 5, callback: format, padding: 6 } },
+        x: { beginAtZero: true, border: { display: false }, grid: { drawTicks: false }, ticks: { maxTicksLimit: 5, callback: mark, padding: 6 } },
         y: { border: { display: false }, grid: { display: false }, ticks: { autoSkip: false, padding: 6, callback: shortLabel } },
       },
     },

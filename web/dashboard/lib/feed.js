@@ -38,6 +38,10 @@ export class Feed {
   #heardAt = 0;
   #openedAt = 0;
   #queuesFresh = false;
+  /** True after a connection that was never welcomed: a browser does not say whether the token was the reason. */
+  #doubtful = false;
+  /** The token that came in place of a refused one. */
+  #renewed = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -122,8 +126,9 @@ export class Feed {
     this.#setState(state);
     let token;
     try {
+      if (this.#doubtful) await this.#session.identify();
       token = await this.#session.access();
-    } catch (problem) {
+    } catch {
       // With no session left, `ended` has already stopped this feed.
       if (this.#session.active) this.#pause();
       return;
@@ -166,6 +171,7 @@ export class Feed {
   #welcomed(frame) {
     this.welcome = frame;
     this.#openedAt = Date.now();
+    this.#doubtful = false;
     this.#asked = "";
     this.#setState("open");
     this.#ask();
@@ -218,20 +224,20 @@ export class Feed {
   /** @param {number} code @param {string} token the one it was opened with */
   #closed(code, token) {
     const steady = this.#openedAt > 0 && Date.now() - this.#openedAt > STEADY_MS;
+    this.#doubtful = this.#openedAt === 0;
     this.#drop(1000);
     if (steady) this.#attempt = 0;
     if (code === 4403) this.#setState("refused");
-    else if (code === 4401 && this.#attempt > 0) this.#session.end("expired");
+    else if (code === 4401 && token === this.#renewed) this.#session.end("expired");
     else if (code === 4401 || code === 4450) this.#comeBackRenewed(token);
     else this.#pause();
   }
 
   /** The token was refused: with a new one at once. @param {string} token */
   async #comeBackRenewed(token) {
-    this.#attempt += 1;
     this.#setState("reconnecting");
     try {
-      await this.#session.access({ refused: token });
+      this.#renewed = await this.#session.access({ refused: token });
     } catch {
       if (this.#session.active) this.#pause();
       return;

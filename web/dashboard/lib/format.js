@@ -116,6 +116,15 @@ export function dateTime(at) {
   }).format(date);
 }
 
+/** Date and time here, short: `11/19/26, 12:59`. @param {string | number | null | undefined} at */
+export function shortDateTime(at) {
+  const date = dateOf(at);
+  if (!date) return DASH;
+  return once("shortDateTime", (tag) => {
+    return new Intl.DateTimeFormat(tag, { dateStyle: "short", timeStyle: "short", hourCycle: "h23" });
+  }).format(date);
+}
+
 /** How long ago, or until: `5 minutes ago`, `in 2 hours`. @param {string | number | null | undefined} at @param {number} [now] */
 export function ago(at, now = Date.now()) {
   const date = dateOf(at);

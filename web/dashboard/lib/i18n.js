@@ -20,7 +20,7 @@ const STORED = "streambroker.language";
 const TEXTS = { en: { ...en, ...pagesEn }, "pt-BR": { ...ptBR, ...pagesPtBR } };
 
 /** The languages one can choose, each by its own name. */
-export const LANGUAGES = { en: "English", "pt-BR": "Português (Brasil)" };
+export const LANGUAGES = { en: "English", "pt-BR": "Português" };
 
 /** @type {Set<(language: string) => void>} */
 const listeners = new Set();

@@ -50,9 +50,12 @@ export class Session extends EventTarget {
     await this.identify();
   }
 
-  /** Asks who this is; `user` is set afterwards. */
+  /** Asks who this is; `user` is set afterwards. A token that is refused is renewed once, else the session has ended. */
   async identify() {
-    const answer = await reach("/users/me", { headers: { Authorization: `Bearer ${await this.access()}` } });
+    const me = (/** @type {string} */ token) => reach("/users/me", { headers: { Authorization: `Bearer ${token}` } });
+    const token = await this.access();
+    let answer = await me(token);
+    if (answer.status === 401) answer = await me(await this.access({ refused: token }));
     if (answer.status === 401) this.end("expired");
     if (!answer.ok) throw await problemOf(answer);
     this.user = await answer.json();

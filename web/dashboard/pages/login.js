@@ -106,6 +106,6 @@ function page(form, t) {
   const head = el("div", { class: "login-brand" }, mark,
     el("div", null, el("h1", { text: t("app.title") }), el("p", { text: t("login.lede") })));
   return el("div", { class: "login" },
-    el("div", { class: "login-tools" }, languageSelect(), themeToggle()),
+    el("header", { class: "login-tools" }, languageSelect(), themeToggle()),
     el("main", { class: "login-box" }, head, form));
 }

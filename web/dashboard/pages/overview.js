@@ -2,7 +2,7 @@
 
 import { lineChart, partsChart } from "../lib/charts.js";
 import { el, replace, setText, svg } from "../lib/dom.js";
-import { compact, dateTime, latency, mark, number, percent, rate, time, uptime } from "../lib/format.js";
+import { compact, latency, mark, number, percent, rate, shortDateTime, time, uptime } from "../lib/format.js";
 import { loading } from "../lib/views.js";
 
 /**
@@ -107,7 +107,7 @@ function change(points, name) {
 /** By the broker's clock, rounded, so that it does not flicker. @param {Point[]} points @param {Stats} stats */
 function startedAt(points, stats) {
   const at = Date.parse(points[points.length - 1].at) - stats.uptime_seconds * 1_000;
-  return dateTime(Math.round(at / 10_000) * 10_000);
+  return shortDateTime(Math.round(at / 10_000) * 10_000);
 }
 
 /** @param {CardSpec} spec */

@@ -1,0 +1,136 @@
+"""One browser and one broker for the whole folder; each test has a context of its own, and queues of its own.
+
+They end with the folder and not with the session: while Playwright's synchronous side is open it holds the thread's
+event loop, and no asynchronous test could run after it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Playwright, ViewportSize, expect, sync_playwright
+
+from tests.browser.dashboard import Dashboard
+from tests.browser.guard import Guard
+from tests.browser.showcase import Showcase
+from tests.harness import BrokerProcess
+from tests.system.conftest import missing
+from tests.wire.conftest import NO_LIMITS
+from tests.wire.doors import Queue, fresh_name
+
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+# Two slow cores that run other tests too: longer than anything takes, and shorter than the time limit of a test.
+PATIENCE_MS = 20_000
+
+Visit = Callable[..., Dashboard]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture(scope="package")
+def chromium() -> str:
+    path = shutil.which("chromium")
+    if path is None:
+        missing("chromium is not installed", possible_here=True)
+        raise AssertionError
+    return path
+
+
+@pytest.fixture(scope="package")
+def playwright(chromium: str) -> Iterator[Playwright]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright, chromium: str) -> Iterator[Browser]:
+    launched = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    yield launched
+    launched.close()
+
+
+@pytest.fixture(scope="package")
+def broker(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    with BrokerProcess(tmp_path_factory.mktemp("browser") / "data", env=NO_LIMITS) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def api(broker: BrokerProcess) -> Iterator[httpx.Client]:
+    """Logged in as the admin."""
+    with broker.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="package")
+def showcase(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Showcase]:
+    """A broker of its own that looks as one in use does; tests only look at it."""
+    directory = tmp_path_factory.mktemp("showcase") / "data"
+    with BrokerProcess(directory, env=NO_LIMITS) as running, running.client() as client, ExitStack() as consumers:
+        yield Showcase.filled(running, client, consumers)
+
+
+@pytest.fixture
+def guards() -> Iterator[dict[str, Guard]]:
+    """By host; what they collected fails the test."""
+    made: dict[str, Guard] = {}
+    yield made
+    assert [complaint for guard in made.values() for complaint in guard.complaints] == []
+
+
+@pytest.fixture
+def visit(browser: Browser, broker: BrokerProcess, guards: dict[str, Guard]) -> Iterator[Visit]:
+    """Open a tab in a new context, logged in as the admin unless told otherwise; the guard watches it."""
+    opened: list[tuple[Dashboard, Guard]] = []
+
+    def open_(
+        at: BrokerProcess | None = None,
+        *,
+        log_in: bool = True,
+        size: tuple[int, int] = (1280, 860),
+        **options: Any,
+    ) -> Dashboard:
+        url = (at or broker).url
+        guard = guards.setdefault(url, Guard(urlsplit(url).netloc))
+        viewport = ViewportSize(width=size[0], height=size[1])
+        context = browser.new_context(viewport=viewport, **{"locale": "en-US", **options})
+        context.set_default_timeout(PATIENCE_MS)
+        guard.watch(context)
+        dashboard = Dashboard(context.new_page(), url)
+        opened.append((dashboard, guard))
+        return dashboard.log_in() if log_in else dashboard
+
+    yield open_
+    for dashboard, guard in opened:
+        guard.look_for_the_flag(dashboard.page)
+        dashboard.page.context.close()
+
+
+@pytest.fixture
+def dashboard(visit: Visit) -> Dashboard:
+    """The dashboard, with the admin logged in."""
+    return visit()
+
+
+@pytest.fixture
+def queue(api: httpx.Client) -> Iterator[Queue]:
+    """A queue of this test alone, which is there already; gone afterwards."""
+    made = Queue(api, fresh_name("work"), lease_ms=3_600_000)
+    yield made
+    api.delete(made.path)

@@ -1,0 +1,63 @@
+"""Work that goes on in the background while a test looks at the dashboard."""
+
+from __future__ import annotations
+
+import math
+import threading
+from types import TracebackType
+
+from tests.harness import BrokerProcess
+from tests.wire.doors import Messages, Queue
+
+PAUSE_S = 0.08
+TAKEN_AT_ONCE = 25
+
+
+class Traffic:
+    """Publishes into a queue, takes most of it out again, and settles that in every way, until the block ends.
+
+    Each round leaves a message pending, and every tenth one processing and one failed, so that every figure moves. The
+    rounds are of different sizes, as a day's work is.
+    """
+
+    def __init__(self, broker: BrokerProcess, *queues: str, size: int = 200) -> None:
+        self._broker = broker
+        self._queues = queues
+        self._filling = "x" * size
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join(30)
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            with self._broker.client() as client:
+                queues = [Queue(client, name) for name in self._queues]
+                turn = 0
+                while not self._end.wait(PAUSE_S):
+                    for offset, queue in enumerate(queues):
+                        self._round(queue, Messages(client), turn + 7 * offset)
+                    turn += 1
+        except BaseException as error:
+            self._failure = error
+
+    def _round(self, queue: Queue, messages: Messages, turn: int) -> None:
+        count = 5 + round(4 * math.sin(turn / 40)) + turn % 3
+        queue.publish_many(*({"turn": turn, "at": at, "filling": self._filling} for at in range(count)))
+        taken = queue.take_many(TAKEN_AT_ONCE if turn % 50 == 0 else count - 1)
+        for at, message in enumerate(taken):
+            if turn % 10 == 0 and at == 0:
+                continue
+            if turn % 10 == 0 and at == 1:
+                messages.nack(message, reason="the address does not exist")
+            else:
+                messages.ack(message)
