@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 # Debian packages that tests of `make test` call; without them those tests are skipped, and counted.
-APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus
-APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool
+APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium
+APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,7 +33,7 @@ check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(addprefix --ignore tests/,system wire front fuzz) $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(addprefix --ignore tests/,system wire front fuzz browser) $(ARGS)
 
 soak: apt $(VENV)/.dev ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
 	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \

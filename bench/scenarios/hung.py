@@ -48,7 +48,7 @@ def hung(plan: Plan, progress: Progress) -> Outcome:
 
 
 def _measure(side: str, plan: Plan) -> Values:
-    with running("ours") as server:
+    with running("ours", {"STREAMBROKER_MAX_CONNECTIONS_PER_ADDRESS": "0"}) as server:
         _fill(server)
         wrk(server, connections=plan.rest_connections, seconds=1, size=plan.payload_bytes)
         with _hanging(server, plan) if side == "hung" else contextlib.nullcontext():

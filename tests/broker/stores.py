@@ -9,6 +9,7 @@ from typing import Any
 
 from streambroker.core.errors import BrokerError, StorageFull
 from streambroker.core.message import Message, Status
+from streambroker.core.timeline import Record
 from streambroker.store.contract import Command, Depth, Queue
 from streambroker.store.memory import MemoryEngine
 
@@ -79,6 +80,9 @@ class MemoryStore:
 
     async def get(self, message_id: int) -> Message | None:
         return self.engine.get(message_id)
+
+    async def timeline(self, message_id: int) -> tuple[Message, list[Record]] | None:
+        return self.engine.timeline(message_id)
 
     async def browse(
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None

@@ -37,6 +37,8 @@ NEEDS: dict[str, str | None] = {
     "GET /queues/{queue}/messages": "view",
     "GET /queues/{queue}": "view",
     "GET /messages/{message_id}": "view",
+    "GET /messages/{message_id}/timeline": "view",
+    "POST /messages/{message_id}/retry": "manage",
     "DELETE /messages/{message_id}": "manage",
     "POST /queues": "manage",
     "PATCH /queues/{queue}": "manage",

@@ -1,11 +1,11 @@
 /** Boot: who is logged in, the frame around the pages, and which page the address asks for. */
 
-import { createApi } from "./lib/api.js";
+import { createApi, Problem } from "./lib/api.js";
 import { el, replace } from "./lib/dom.js";
 import { Feed, feedUrl } from "./lib/feed.js";
 import { createFrame } from "./lib/frame.js";
 import { language, onLanguage, t } from "./lib/i18n.js";
-import { routeOf } from "./lib/router.js";
+import { PAGES, routeOf } from "./lib/router.js";
 import { Session } from "./lib/session.js";
 import { empty, failed, loading } from "./lib/views.js";
 
@@ -34,7 +34,7 @@ async function showPage() {
   replace(frame.outlet, root);
   if (route === null) return replace(root, empty({ title: t("state.notFound"), hint: t("state.notFoundHint") }));
   try {
-    const page = await import(`./pages/${route.page}.js`);
+    const page = await pageModule(route.page);
     if (mine !== turn) return;
     replace(root);
     const tearDown = await page.show(root, { ...route, api, feed, t, session });
@@ -44,6 +44,16 @@ async function showPage() {
   } catch (error) {
     console.error(error);
     if (mine === turn) replace(root, failed(error, showPage));
+  }
+}
+
+/** A page's module; with the broker away a page that was never opened cannot be had. @param {string} page */
+async function pageModule(page) {
+  try {
+    return await import(`./pages/${page}.js`);
+  } catch (error) {
+    console.error(error);
+    throw new Problem({ code: "unreachable" });
   }
 }
 
@@ -87,7 +97,13 @@ function showFrame() {
   frame = createFrame({ session, feed });
   replace(app, frame.node);
   feed.start();
-  void showPage();
+  void showPage().then(fetchPages);
+}
+
+/** Has all pages at hand before they are asked for: they open at once, and when the broker is away too. */
+function fetchPages() {
+  const soon = globalThis.requestIdleCallback ?? setTimeout;
+  soon(() => void Promise.allSettled(PAGES.map((page) => import(`./pages/${page}.js`))));
 }
 
 function closeFrame() {

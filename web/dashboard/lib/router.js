@@ -4,6 +4,9 @@
  * @typedef {{page: string, params: Record<string, string>, query: URLSearchParams}} Route
  */
 
+/** The modules in pages/ that a route may name. */
+export const PAGES = ["overview", "queues", "queue", "message", "consumers", "users", "keys", "logs"];
+
 /** @type {[RegExp, string, string | null][]} what the path looks like, its page, the name of its one parameter */
 const ROUTES = [
   [/^\/?$/, "overview", null],
