@@ -33,6 +33,7 @@ from streambroker.notify.contract import Notifier
 from streambroker.store.contract import (
     Acked,
     Claim,
+    Command,
     Delete,
     Depth,
     DropQueue,
@@ -190,7 +191,9 @@ class Broker:
     async def drop_queue(self, name: str) -> None:
         """Delete a queue and all that is in it. Raises `NotFound`."""
         self._dispatcher(name)
-        await self._store.submit(DropQueue(name))
+        await self._applied(DropQueue(name), lambda _: self._forget_queue(name))
+
+    def _forget_queue(self, name: str) -> None:
         if (dispatcher := self._dispatchers.pop(name, None)) is None:
             return
         self.generation += 1
@@ -643,18 +646,24 @@ class Broker:
 
     async def delete(self, message_id: int) -> Settled:
         """Delete a message from any state; a holder hears of it. Raises `NotFound`."""
-        gone: Settled = await self._store.submit(Delete(message_id))
+        gone: Settled = await self._applied(Delete(message_id), self._deleted)
         if gone.refusal is not None:
             raise NotFound("there is no such message")
-        self._count_lease(gone)
-        self._lose(message_id, None, "deleted")
         return gone
+
+    def _deleted(self, gone: Settled) -> None:
+        if gone.refusal is None:
+            self._count_lease(gone)
+            self._lose(gone.id, None, "deleted")
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     async def _do_overdue(self, now: int) -> int | None:
         """Do what is due; answers when to come back."""
-        lapsed: Lapsed = await self._store.submit(Overdue(now, CHUNK))
+        lapsed: Lapsed = await self._applied(Overdue(now, CHUNK), self._lapsed)
+        return lapsed.next_due
+
+    def _lapsed(self, lapsed: Lapsed) -> None:
         if self.events.watched:
             self.events.lapsed(lapsed.items)
         woken: set[str] = set()
@@ -667,7 +676,6 @@ class Broker:
                 self._follow(item, woken)
         for queue in woken:
             self._notifier.notify(queue)
-        return lapsed.next_due
 
     async def _sweep_all(self) -> None:
         """Delete what dropped queues left, at once, and every ten minutes what dedup records are over."""
@@ -702,6 +710,21 @@ class Broker:
     async def processing(self) -> int:
         """How many messages somebody is working on."""
         return sum([(await self._store.depth(name)).leased for name in self._dispatchers])
+
+    def _applied(self, command: Command, apply: Callable[[Any], None]) -> asyncio.Future[Any]:
+        """Submit a command, and `apply` its answer in its turn: in the order in which the store applied the commands.
+
+        What is awaited comes a turn of the loop later, when the answers to younger commands may have been applied.
+        """
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def told(answer: Any) -> None:
+            if not isinstance(answer, BrokerError):
+                apply(answer)
+            resolve(answered, answer)
+
+        self._store.post(command, told)
+        return answered
 
     # -- small pieces --------------------------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ class Dispatcher:
         """The consumer leaves; what is claimed for it on the way is given back when it comes."""
         self.consumers.discard(consumer)
         self._hungry.pop(consumer, None)
-        self.leases.users.forget(consumer)
+        self.leases.users.forget(consumer, self)
 
     def wake(self) -> None:
         """Messages may be ready."""
@@ -194,7 +194,7 @@ class Dispatcher:
             return wanted
         allowed = users.allowed(consumer.holder, wanted)
         if not allowed:
-            users.wait(consumer, partial(self.feed, consumer))
+            users.wait(consumer, self, partial(self.feed, consumer))
         return allowed
 
     def _reserve(self, consumer: Consumer, count: int, size: int) -> Reservation:

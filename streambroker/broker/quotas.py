@@ -104,7 +104,7 @@ class InFlight:
         self._exempt = exempt
         self._held: dict[str, int] = {}
         self._coming: dict[str, int] = {}
-        self._waiting: dict[str, dict[Taker, Callable[[], None]]] = {}
+        self._waiting: dict[str, dict[tuple[Taker, object], Callable[[], None]]] = {}
 
     def allowed(self, user: str, wanted: int) -> int:
         """How many of so many messages the user may be given."""
@@ -119,14 +119,16 @@ class InFlight:
                 retry_after_ms=RETRY_LEASES_MS,
             )
 
-    def wait(self, consumer: Taker, feed: Callable[[], None]) -> None:
+    def wait(self, consumer: Taker, line: object, feed: Callable[[], None]) -> None:
         """Call `feed` once its user has room again."""
-        self._waiting.setdefault(consumer.holder, {})[consumer] = feed
+        self._waiting.setdefault(consumer.holder, {})[consumer, line] = feed
 
-    def forget(self, consumer: Taker) -> None:
+    def forget(self, consumer: Taker, line: object) -> None:
         """The consumer does not wait any more."""
         if waiting := self._waiting.get(consumer.holder):
-            waiting.pop(consumer, None)
+            waiting.pop((consumer, line), None)
+            if not waiting:
+                del self._waiting[consumer.holder]
 
     def change(self, user: str, held: int, coming: int = 0) -> None:
         """So many more are held by the user, and are on their way to it."""

@@ -288,7 +288,8 @@ class Store(Protocol):
         self, queue: str, status: Status | None, key: str | None, contains: bytes | None, limit: int, cursor: str | None
     ) -> tuple[list[Message], str | None]:
         """Messages of a queue, nothing leased; and the cursor of the next page. A page may be short where a filter had
-        to look at many messages: the cursor then goes on. Raises `Invalid` for a cursor that is none."""
+        to look at many messages, or where they are large: the cursor then goes on. Raises `Invalid` for a cursor that
+        is none."""
         ...
 
     async def queues(self) -> list[Queue]:

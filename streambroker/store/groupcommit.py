@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from streambroker.core.errors import BrokerError, Draining, Internal, Overloaded, StorageFailed
-from streambroker.store.contract import Command, Engine, Publish, Settle
+from streambroker.store.contract import Claim, Command, Engine, Publish, Settle
 from streambroker.store.figures import Turns
 
 log = logging.getLogger(__name__)
@@ -213,6 +213,8 @@ class GroupCommit:
         works = [item for item in group if isinstance(item[0], _Work)]
         try:
             if commands:
+                # Engines apply them in this order, so answers come in the order of what they tell of.
+                commands.sort(key=_rank)
                 began = perf_counter()
                 asked: list[Any] = [item[0] for item in commands]
                 answers = self._engine.turn(asked)
@@ -241,6 +243,13 @@ class GroupCommit:
         except Exception as error:
             log.exception("work on the writer's thread failed")
             return error
+
+
+_RANKS: dict[type, int] = {Publish: 0, Settle: 1, Claim: 2}
+
+
+def _rank(item: _Item) -> int:
+    return _RANKS.get(type(item[0]), 3)
 
 
 def resolve(future: asyncio.Future[Any], answer: Any) -> None:

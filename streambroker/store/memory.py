@@ -302,16 +302,21 @@ class MemoryEngine:
     def _save_queue(self, command: SaveQueue) -> Queue:
         old = self._queues.get(command.name)
         if command.replacing is not msgspec.UNSET and command.replacing != old:
-            return old or self._queue(command.name)
+            there = old or self._queue(command.name)
+            self._save_dead_letters(there, command.now)
+            return there
         if old is None:  # what a dropped queue of that name left behind is not the new one's
             self._forget(command.name)
         created_at, owner = (old.created_at, old.owner) if old else (command.now, command.owner)
         queue = Queue(command.name, command.config, command.paused, created_at, owner)
         self._queues[command.name] = queue
-        dlq = command.config.dead_letter_queue
-        if dlq is not None and dlq not in self._queues:
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now, owner=owner))
+        self._save_dead_letters(queue, command.now)
         return queue
+
+    def _save_dead_letters(self, queue: Queue, now: int) -> None:
+        dlq = queue.config.dead_letter_queue
+        if dlq is not None and dlq not in self._queues:
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now, owner=queue.owner))
 
     def _sweep(self, command: Sweep) -> bool:
         for name in {m.queue for m in self._messages.values()} - self._queues.keys():

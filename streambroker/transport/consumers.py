@@ -74,6 +74,14 @@ class ConsumersDoor:
         """What this door serves."""
         page, one = {200: ConsumerPage}, "/consumers/{consumer_id}"
         return [
-            Endpoint("GET", "/consumers", self.consumers, "Who consumes", answers=page, query=ConsumersQuery),
+            Endpoint(
+                "GET",
+                "/consumers",
+                self.consumers,
+                "Who consumes",
+                answers=page,
+                query=ConsumersQuery,
+                codes=("not_found",),
+            ),
             Endpoint("DELETE", one, self.disconnect, "Disconnect a consumer", answers={204: None}),
         ]

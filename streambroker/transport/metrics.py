@@ -41,7 +41,7 @@ class MetricsDoor:
 
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
-        return [Endpoint("GET", "/metrics", self.metrics, "Metrics for Prometheus", answers={200: None})]
+        return [Endpoint("GET", "/metrics", self.metrics, "Metrics for Prometheus", answers={200: str})]
 
 
 class MetricsPort:

@@ -80,6 +80,11 @@ class Showcase:
             "logs": "logs",
         }
 
+    @property
+    def names(self) -> set[str]:
+        """What looks like a name inside the code, and is one of a queue or a user."""
+        return {*QUEUES, "ana.souza"}
+
     @classmethod
     def filled(cls, broker: BrokerProcess, api: httpx.Client, consumers: ExitStack) -> Showcase:
         """Fill a new broker; `consumers` keeps the connections that are to be seen."""

@@ -523,14 +523,19 @@ class SqliteEngine:
     def _save_queue(self, command: SaveQueue) -> Queue:
         row = self.catalog.by_name.get(command.name)
         if command.replacing is not msgspec.UNSET and command.replacing != (row.queue if row else None):
-            return self.catalog.row(command.name).queue
+            there = self.catalog.row(command.name).queue
+            self._save_dead_letters(there, command.now)
+            return there
         created_at, owner = (row.queue.created_at, row.queue.owner) if row else (command.now, command.owner)
         queue = Queue(command.name, command.config, command.paused, created_at, owner)
         self.catalog.save(queue)
-        dlq = command.config.dead_letter_queue
-        if dlq is not None and dlq not in self.catalog.by_name:
-            self._save_queue(SaveQueue(dlq, QueueConfig(), False, command.now, owner=owner))
+        self._save_dead_letters(queue, command.now)
         return queue
+
+    def _save_dead_letters(self, queue: Queue, now: int) -> None:
+        dlq = queue.config.dead_letter_queue
+        if dlq is not None and dlq not in self.catalog.by_name:
+            self._save_queue(SaveQueue(dlq, QueueConfig(), False, now, owner=queue.owner))
 
     def _drop_queue(self, name: str) -> bool:
         row = self.catalog.by_name.get(name)

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from streambroker.core.message import STATES_OF, Message, State, Status
+from streambroker.core.message import STATES_OF, Message, State, Status, weight
 from streambroker.core.policy import QueueConfig
 from streambroker.core.timeline import Record
 from streambroker.store import paging
@@ -23,6 +23,11 @@ from streambroker.store.sql.statements import CONTENT, MESSAGE_COLUMNS, message
 
 SCAN_LIMIT = 20_000
 """How many messages one page of a filtered browse looks at: a rare needle in a long queue takes several pages."""
+PAGE_BYTES = 8 * 1024 * 1024
+"""About how much content one page holds; one message always fits."""
+# The driver hands over all rows of a statement at once, so each asks for no more than about so much content.
+_PORTION_BYTES = 4 * 1024 * 1024
+_FIRST_ROWS, _MOST_ROWS = 8, 2_000
 
 _NAME = "(SELECT name FROM queue WHERE queue.id = message.queue_id)"
 _GET = text(f"SELECT {MESSAGE_COLUMNS}, {_NAME} AS queue_name FROM message WHERE message.id = :id")
@@ -51,7 +56,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._engine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=str(path)), pool_size=2, max_overflow=2
+            URL.create("sqlite+aiosqlite", database=str(path)), pool_size=2, max_overflow=2, hide_parameters=True
         )
         event.listen(self._engine.sync_engine, "connect", _read_only)
 
@@ -113,21 +118,32 @@ def _browse(
     number = connection.execute(_QUEUE_ID, {"name": queue}).scalar()
     filtered = key is not None or contains is not None
     found: list[Message] = []
-    looked = 0
+    looked = size = 0
+    portion = _FIRST_ROWS
     for state, priority, last in _steps(states, after):
         where: dict[str, Any] = {"queue": number, "state": int(state), "priority": priority, "id": last}
         if filtered:
             where |= {"key": key, "contains": contains}
-        where["limit"] = SCAN_LIMIT - looked if filtered else limit - len(found) + 1
-        for row in connection.execute(_STEP_FILTERED if filtered else _STEP, where):
-            looked += 1
-            candidate = message(row, queue)
-            if row[-1]:
-                if len(found) == limit:
-                    return found, paging.cursor(found[-1])
-                found.append(candidate)
-            if filtered and looked == SCAN_LIMIT:
-                return found, paging.cursor(candidate)
+        while True:
+            where["limit"] = min(portion, SCAN_LIMIT - looked if filtered else limit - len(found) + 1)
+            rows = connection.execute(_STEP_FILTERED if filtered else _STEP, where).fetchall()
+            weighed = 0
+            for row in rows:
+                looked += 1
+                candidate = message(row, queue)
+                own = weight(candidate.content, candidate.attributes)
+                weighed += own
+                if row[-1]:
+                    if len(found) == limit or (found and size + own > PAGE_BYTES):
+                        return found, paging.cursor(found[-1])
+                    found.append(candidate)
+                    size += own
+                if filtered and looked == SCAN_LIMIT:
+                    return found, paging.cursor(candidate)
+            if len(rows) < where["limit"]:
+                break
+            where["id"] = rows[-1].id
+            portion = min(_MOST_ROWS, max(1, _PORTION_BYTES * len(rows) // max(weighed, 1)))
     return found, None
 
 

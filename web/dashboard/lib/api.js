@@ -79,7 +79,13 @@ async function send(method, where, options, token) {
   const signal = options.signal;
   try {
     return await fetch(withQuery(where, options.query), {
-      method, headers, body, signal, credentials: "omit", cache: "no-store", redirect: "error",
+      method,
+      headers,
+      body,
+      signal,
+      credentials: "omit",
+      cache: "no-store",
+      redirect: "error",
     });
   } catch (error) {
     throw unreachable(error);
@@ -88,7 +94,9 @@ async function send(method, where, options, token) {
 
 /** @param {string} where @param {Options["query"]} query @returns {string} */
 function withQuery(where, query) {
-  const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const pairs = Object.entries(query ?? {}).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   if (pairs.length === 0) return where;
   return `${where}?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}`;
 }

@@ -4,7 +4,15 @@
  */
 
 import { el, replace, setText } from "./dom.js";
-import { mark } from "./format.js";
+import {
+  barConfig,
+  doughnutConfig,
+  fitTime,
+  lineConfig,
+  paintLine,
+  paintScales,
+  paintTooltip,
+} from "./chart-config.js";
 import { t } from "./i18n.js";
 import { onTheme, token } from "./theme.js";
 
@@ -23,8 +31,6 @@ import { onTheme, token } from "./theme.js";
  * @property {() => void} stop
  */
 
-const SPAN_S = 300;
-
 /** @returns {Promise<any>} the Chart.js constructor */
 async function chartLibrary() {
   // Written for script tags: it leaves its constructor on the global object.
@@ -40,11 +46,25 @@ async function chartLibrary() {
  */
 export function lineChart({ title, testid, span, unit, lines, none, axis, rightAxis }) {
   const legend = lines.map(legendEntry);
-  const frame = chartFrame({ title, testid, span, unit, above: el("div", { class: "legend" }, legend.map((one) => one.node)) });
-  const drawn = drawing(frame, (Chart) => new Chart(frame.canvas, lineConfig(lines, axis, rightAxis)), (chart) => {
-    chart.data.datasets.forEach((/** @type {any} */ set, /** @type {number} */ at) => paintLine(set, lines[at]));
-    paintScales(chart);
+  const frame = chartFrame({
+    title,
+    testid,
+    span,
+    unit,
+    above: el(
+      "div",
+      { class: "legend" },
+      legend.map((one) => one.node),
+    ),
   });
+  const drawn = drawing(
+    frame,
+    (Chart) => new Chart(frame.canvas, lineConfig(lines, axis, rightAxis)),
+    (chart) => {
+      chart.data.datasets.forEach((/** @type {any} */ set, /** @type {number} */ at) => paintLine(set, lines[at]));
+      paintScales(chart);
+    },
+  );
   legend.forEach((entry, at) => {
     entry.node.addEventListener("click", () => {
       const hide = entry.node.getAttribute("aria-pressed") === "true";
@@ -57,12 +77,26 @@ export function lineChart({ title, testid, span, unit, lines, none, axis, rightA
     stop: drawn.stop,
     show(points) {
       const newest = points.length > 0 ? Date.parse(points[points.length - 1].at) : 0;
-      const series = lines.map((line) => points.map((point) => ({ x: (Date.parse(point.at) - newest) / 1_000, y: line.value(point) ?? null })));
+      const series = lines.map((line) =>
+        points.map((point) => ({ x: (Date.parse(point.at) - newest) / 1_000, y: line.value(point) ?? null })),
+      );
       lines.forEach((line, at) => setText(legend[at].value, line.format(series[at].at(-1)?.y)));
       const nothing = series.every((one) => one.every((spot) => spot.y === null));
       frame.sayNone(nothing ? (none ?? t("overview.noData")) : null);
-      frame.describe(() => lines.map((line, at) => inWords(line, series[at].map((spot) => spot.y))).join(". "));
-      drawn.change((chart) => series.forEach((data, at) => (chart.data.datasets[at].data = data)));
+      frame.describe(() =>
+        lines
+          .map((line, at) =>
+            inWords(
+              line,
+              series[at].map((spot) => spot.y),
+            ),
+          )
+          .join(". "),
+      );
+      drawn.change((chart) => {
+        series.forEach((data, at) => (chart.data.datasets[at].data = data));
+        fitTime(chart.options.scales.x, series[0][0]?.x ?? 0);
+      });
     },
   };
 }
@@ -94,7 +128,11 @@ export function partsChart({ title, testid, span, unit, kind, none, format, tone
       shown = parts;
       frame.sayNone(parts.length === 0 ? none : null);
       frame.describe(() => parts.map(([name, value]) => t("chart.part", { name, value: format(value) })).join(", "));
-      if (kind === "doughnut") replace(list, parts.map(([name, value], at) => partEntry(name, format(value), toneOf(name, at))));
+      if (kind === "doughnut")
+        replace(
+          list,
+          parts.map(([name, value], at) => partEntry(name, format(value), toneOf(name, at))),
+        );
       drawn.change((chart) => {
         chart.data.labels = parts.map(([name]) => name);
         chart.data.datasets[0].data = parts.map(([, value]) => value);
@@ -109,13 +147,21 @@ function chartFrame({ title, testid, span, unit, above, beside }) {
   const canvas = /** @type {any} */ (el("canvas", { role: "img", "aria-label": title }));
   const none = el("p", { class: "chart-none", hidden: true });
   const space = el("div", { class: "chart-space" }, canvas, none);
-  const node = el("section", { class: `panel chart ${span}`, testid, "aria-label": title },
-    el("div", { class: "panel-head" }, el("h2", { text: title }), unit ? el("span", { class: "chart-unit panel-tools", text: unit }) : null),
+  const node = el(
+    "section",
+    { class: `panel chart ${span}`, testid, "aria-label": title },
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", { text: title }),
+      unit ? el("span", { class: "chart-unit panel-tools", text: unit }) : null,
+    ),
     el("div", { class: "panel-body" }, above, beside ? el("div", { class: "codes" }, space, beside) : space),
   );
   let toldAt = 0;
   return {
-    node, canvas,
+    node,
+    canvas,
     sayNone(/** @type {string | null} */ text) {
       none.hidden = text === null;
       setText(none, text ?? "");
@@ -142,10 +188,13 @@ function drawing({ canvas }, make, paint) {
   /** @type {Set<(chart: any) => void>} what a chart that is not made yet has missed: a load's worth of ticks */
   const waiting = new Set();
   const draw = () => seen && chart?.update("none");
-  const watcher = new IntersectionObserver((entries) => {
-    seen = entries[entries.length - 1].isIntersecting;
-    draw();
-  }, { rootMargin: "100% 0px" });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      seen = entries[entries.length - 1].isIntersecting;
+      draw();
+    },
+    { rootMargin: "100% 0px" },
+  );
   watcher.observe(/** @type {Element} */ (canvas.parentElement));
   const offTheme = onTheme(() => chart && (paint(chart), draw()));
   void chartLibrary().then((Chart) => {
@@ -173,7 +222,13 @@ function drawing({ canvas }, make, paint) {
 /** @param {Line} line */
 function legendEntry(line) {
   const value = el("strong");
-  const node = el("button", { type: "button", class: `tone-${line.tone}`, "aria-pressed": "true" }, line.name, " ", value);
+  const node = el(
+    "button",
+    { type: "button", class: `tone-${line.tone}`, "aria-pressed": "true" },
+    line.name,
+    " ",
+    value,
+  );
   return { node, value };
 }
 
@@ -188,108 +243,4 @@ function inWords(line, values) {
   if (known.length === 0) return t("chart.summaryNone", { name: line.name });
   const [least, most] = [Math.min(...known), Math.max(...known)].map(line.format);
   return t("chart.summary", { name: line.name, now: line.format(known[known.length - 1]), least, most });
-}
-
-/** @param {Line[]} lines @param {(value: number) => string} axis @param {((value: number) => string) | undefined} rightAxis */
-function lineConfig(lines, axis, rightAxis) {
-  const datasets = lines.map((line) => ({
-    label: line.name, data: [], yAxisID: line.right ? "right" : "y", borderWidth: 1.5, pointRadius: 0, pointHitRadius: 0,
-    tension: 0.2, fill: line.area ? "origin" : false, spanGaps: 3, cubicInterpolationMode: "monotone",
-  }));
-  const scale = (/** @type {(value: number) => string} */ format, /** @type {string} */ position) => ({
-    position, beginAtZero: true, grace: "5%", border: { display: false },
-    ticks: { maxTicksLimit: 5, callback: format, padding: 6 }, grid: { drawOnChartArea: position === "left", drawTicks: false },
-  });
-  /** @type {Record<string, any>} */
-  const scales = { x: timeScale(), y: scale(axis, "left") };
-  if (rightAxis) scales.right = scale(rightAxis, "right");
-  const label = (/** @type {any} */ item) => ` ${item.dataset.label}: ${lines[item.datasetIndex].format(item.parsed.y)}`;
-  const title = (/** @type {any[]} */ items) => (items.length > 0 ? secondsAgo(items[0].parsed.x) : "");
-  return {
-    type: "line",
-    data: { datasets },
-    options: { ...common({ title, label }), parsing: false, normalized: true, scales, interaction: { mode: "index", intersect: false } },
-  };
-}
-
-function timeScale() {
-  return {
-    type: "linear", min: -SPAN_S, max: 0, border: { display: false }, grid: { display: false },
-    ticks: { stepSize: 60, maxRotation: 0, autoSkip: true, callback: secondsAgo, padding: 4 },
-  };
-}
-
-/** @param {number} x seconds from the newest point, below zero @returns {string} */
-function secondsAgo(x) {
-  if (x > -0.5) return t("overview.now");
-  const s = Math.round(-x);
-  return s % 60 === 0 ? `−${s / 60} min` : s < 60 ? `−${s} s` : `−${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")} min`;
-}
-
-/** @param {(value: number) => string} format */
-function barConfig(format) {
-  const label = (/** @type {any} */ item) => ` ${format(item.parsed.x)}`;
-  return {
-    type: "bar",
-    data: { labels: [], datasets: [{ data: [], borderRadius: 3, maxBarThickness: 18, minBarLength: 2 }] },
-    options: {
-      ...common({ label }),
-      indexAxis: "y",
-      scales: {
-        x: { beginAtZero: true, border: { display: false }, grid: { drawTicks: false }, ticks: { maxTicksLimit: 5, callback: mark, padding: 6 } },
-        y: { border: { display: false }, grid: { display: false }, ticks: { autoSkip: false, padding: 6, callback: shortLabel } },
-      },
-    },
-  };
-}
-
-/** A route's label that leaves room for its bar; the tooltip has all of it. @this {any} @param {number} at */
-function shortLabel(at) {
-  const label = String(this.getLabelForValue(at));
-  const most = Math.max(16, Math.floor(this.chart.width / 15));
-  return label.length > most ? `${label.slice(0, most - 1)}…` : label;
-}
-
-/** @param {(value: number) => string} format */
-function doughnutConfig(format) {
-  const label = (/** @type {any} */ item) => ` ${item.label}: ${format(item.parsed)}`;
-  return {
-    type: "doughnut",
-    data: { labels: [], datasets: [{ data: [], borderWidth: 2 }] },
-    options: { ...common({ label }), cutout: "68%" },
-  };
-}
-
-/** @param {Record<string, any>} callbacks of the tooltip */
-function common(callbacks) {
-  return {
-    animation: false, responsive: true, maintainAspectRatio: false, events: ["mousemove", "mouseout", "touchstart", "touchmove"],
-    plugins: { legend: { display: false }, tooltip: { callbacks, padding: 10, cornerRadius: 6, boxWidth: 8, boxHeight: 8 } },
-  };
-}
-
-/** @param {any} set @param {Line} line */
-function paintLine(set, line) {
-  set.borderColor = token(`--${line.tone}`);
-  set.backgroundColor = token(`--${line.tone}-soft`);
-}
-
-/** @param {any} chart */
-function paintScales(chart) {
-  const size = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.7857;
-  const font = { family: getComputedStyle(document.body).fontFamily, size };
-  for (const scale of Object.values(chart.options.scales)) {
-    Object.assign(/** @type {any} */ (scale).ticks, { color: token("--text-faint"), font });
-    /** @type {any} */ (scale).grid.color = token("--line");
-  }
-  paintTooltip(chart);
-}
-
-/** @param {any} chart */
-function paintTooltip(chart) {
-  const family = getComputedStyle(document.body).fontFamily;
-  Object.assign(chart.options.plugins.tooltip, {
-    backgroundColor: token("--raised"), titleColor: token("--text"), bodyColor: token("--text"),
-    borderColor: token("--line-strong"), borderWidth: 1, titleFont: { family }, bodyFont: { family },
-  });
 }

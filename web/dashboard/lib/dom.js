@@ -140,8 +140,9 @@ export function uid(prefix) {
 /**
  * A button.
  * @param {string} label its text, and its accessible name when `icon` stands alone
- * @param {{kind?: "primary" | "danger" | "quiet" | "plain", type?: "button" | "submit", icon?: Node, iconOnly?: boolean,
- *   testid?: string, disabled?: boolean, small?: boolean, title?: string, onClick?: (event: MouseEvent) => void}} [options]
+ * @param {{kind?: "primary" | "danger" | "quiet" | "plain", type?: "button" | "submit", icon?: Node,
+ *   iconOnly?: boolean, testid?: string, disabled?: boolean, small?: boolean, title?: string,
+ *   onClick?: (event: MouseEvent) => void}} [options]
  * @returns {HTMLButtonElement}
  */
 export function button(label, options = {}) {

@@ -194,7 +194,11 @@ export class Feed {
 
   #ask() {
     const topics = [...new Set([...this.#wishes].flatMap((wish) => wish.topics ?? []))].sort();
-    const events = [...this.#wishes].map((wish) => wish.events).filter(Boolean).pop() ?? null;
+    const events =
+      [...this.#wishes]
+        .map((wish) => wish.events)
+        .filter(Boolean)
+        .pop() ?? null;
     const frame = JSON.stringify({ op: "watch", topics, events });
     const nothing = topics.length === 0 && events === null && this.#asked === "";
     if (this.state !== "open" || frame === this.#asked || nothing) return;

@@ -4,7 +4,7 @@ import { language } from "./i18n.js";
 
 const DASH = "–";
 
-/** @type {Map<string, Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat>} made once: they are slow to make */
+/** Made once: they are slow to make. @type {Map<string, unknown>} */
 const made = new Map();
 
 /** @template T @param {string} name @param {(tag: string) => T} make @returns {T} */
@@ -37,7 +37,9 @@ export function compact(value) {
 
 /** For the marks of an axis: no more digits than they need: `2.5`, `40K`. @param {number} value */
 export function mark(value) {
-  return once("mark", (tag) => new Intl.NumberFormat(tag, { notation: "compact", maximumSignificantDigits: 3 })).format(value);
+  return once("mark", (tag) => new Intl.NumberFormat(tag, { notation: "compact", maximumSignificantDigits: 3 })).format(
+    value,
+  );
 }
 
 /** Per second: one digit below 10, none above: `0.4/s`, `1,250/s`. @param {number | null | undefined} value */
@@ -125,7 +127,10 @@ export function shortDateTime(at) {
   }).format(date);
 }
 
-/** How long ago, or until: `5 minutes ago`, `in 2 hours`. @param {string | number | null | undefined} at @param {number} [now] */
+/**
+ * How long ago, or until: `5 minutes ago`, `in 2 hours`.
+ * @param {string | number | null | undefined} at @param {number} [now]
+ */
 export function ago(at, now = Date.now()) {
   const date = dateOf(at);
   if (!date) return DASH;

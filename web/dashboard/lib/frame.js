@@ -27,7 +27,12 @@ export function createFrame({ session, feed }) {
   const outlet = el("div", { class: "main-inner", id: "page" });
   const banner = el("div", { class: "banner", testid: "state-reconnecting", hidden: true, role: "status" });
   const main = el("main", { class: "main", id: "content", tabindex: "-1" }, banner, outlet);
-  const linkState = el("span", { class: "link-state", testid: "connection-state", role: "status", "aria-live": "polite" });
+  const linkState = el("span", {
+    class: "link-state",
+    testid: "connection-state",
+    role: "status",
+    "aria-live": "polite",
+  });
   const links = PLACES.filter((place) => !place.admin || session.isAdmin).map(navLink);
   const side = sideBar(session, linkState, links);
   const skip = el("a", { class: "skip", href: "#content", text: t("app.skip") });
@@ -68,11 +73,15 @@ function sideBar(session, linkState, links) {
   menu.classList.add("menu-button");
   menu.setAttribute("aria-expanded", "false");
   menu.setAttribute("aria-controls", "side-fold");
-  const fold = el("div", { class: "side-fold", id: "side-fold" },
+  const fold = el(
+    "div",
+    { class: "side-fold", id: "side-fold" },
     el("nav", { class: "nav", "aria-label": t("app.nav") }, links),
     sideFoot(session),
   );
-  const side = el("header", { class: "side", data: { open: "false" } },
+  const side = el(
+    "header",
+    { class: "side", data: { open: "false" } },
     el("div", { class: "side-top" }, brand(), linkState, menu),
     fold,
   );
@@ -94,11 +103,21 @@ function sideFoot(session) {
   const username = session.user?.username ?? "";
   const role = t(`role.${session.user?.role === "admin" ? "admin" : "member"}`);
   const out = button(t("frame.logout"), {
-    icon: icon("logout"), iconOnly: true, kind: "quiet", testid: "logout", onClick: () => void session.logout(),
+    icon: icon("logout"),
+    iconOnly: true,
+    kind: "quiet",
+    testid: "logout",
+    onClick: () => void session.logout(),
   });
-  const who = el("div", { class: "who", testid: "account", title: t("frame.account", { username, role }) },
-    el("strong", { text: username }), el("span", { text: role }));
-  return el("div", { class: "side-foot" },
+  const who = el(
+    "div",
+    { class: "who", testid: "account", title: t("frame.account", { username, role }) },
+    el("strong", { text: username }),
+    el("span", { text: role }),
+  );
+  return el(
+    "div",
+    { class: "side-foot" },
     el("div", { class: "row" }, languageSelect(), themeToggle()),
     el("div", { class: "row" }, who, out),
   );
@@ -107,7 +126,11 @@ function sideFoot(session) {
 /** Chooses the language; the page is built anew by whoever listens to `onLanguage`. */
 export function languageSelect() {
   const options = Object.entries(LANGUAGES).map(([tag, name]) => el("option", { value: tag, lang: tag, text: name }));
-  const select = el("select", { class: "input", testid: "language-select", "aria-label": t("frame.language") }, options);
+  const select = el(
+    "select",
+    { class: "input", testid: "language-select", "aria-label": t("frame.language") },
+    options,
+  );
   select.value = language();
   select.addEventListener("change", () => setLanguage(select.value));
   return select;
@@ -152,7 +175,9 @@ function fillBanner(/** @type {import("./feed.js").Feed} */ feed, /** @type {HTM
       icon("warning"),
       el("strong", { text: refused ? t("connection.refusedHint") : lost }),
       refused ? null : el("span", { class: "soft", "aria-hidden": "true", data: { part: "next" } }),
-      refused ? null : button(t("connection.now"), { small: true, testid: "retry-now", onClick: () => feed.retryNow() }),
+      refused
+        ? null
+        : button(t("connection.now"), { small: true, testid: "retry-now", onClick: () => feed.retryNow() }),
     );
   }
   const place = banner.querySelector('[data-part="next"]');

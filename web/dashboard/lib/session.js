@@ -50,7 +50,7 @@ export class Session extends EventTarget {
     await this.identify();
   }
 
-  /** Asks who this is; `user` is set afterwards. A token that is refused is renewed once, else the session has ended. */
+  /** Asks who this is, for `user`. A token that is refused is renewed once; refused again, the session has ended. */
   async identify() {
     const me = (/** @type {string} */ token) => reach("/users/me", { headers: { Authorization: `Bearer ${token}` } });
     const token = await this.access();
@@ -129,7 +129,8 @@ export class Session extends EventTarget {
         const heard = await this.#heardOther(spent.refresh);
         if (heard) return heard;
       }
-      if (problem instanceof Problem && (problem.status === 401 || problem.code === "refresh_raced")) this.end("expired");
+      if (problem instanceof Problem && (problem.status === 401 || problem.code === "refresh_raced"))
+        this.end("expired");
       throw problem;
     }
   }

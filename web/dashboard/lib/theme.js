@@ -38,7 +38,7 @@ export function onTheme(listener) {
   return () => listeners.delete(listener);
 }
 
-/** A design token's value now, for what is drawn on a canvas. @param {string} name such as `--blue` @returns {string} */
+/** A design token's value now, for a canvas. @param {string} name such as `--blue` @returns {string} */
 export function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }

@@ -64,7 +64,9 @@ export function explain(error) {
  */
 export function notice(error, { testid = "problem" } = {}) {
   const { title, detail, errors } = explain(error);
-  const lines = errors.map((one) => el("li", null, one.pointer ? el("code", { text: one.pointer }) : null, " ", one.detail));
+  const lines = errors.map((one) =>
+    el("li", null, one.pointer ? el("code", { text: one.pointer }) : null, " ", one.detail),
+  );
   return el(
     "div",
     { class: "notice notice-error", role: "alert", testid },

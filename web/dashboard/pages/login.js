@@ -12,15 +12,31 @@ import { explain } from "../lib/views.js";
  * @returns {() => void}
  */
 export function show(root, { session, t, reason, entered }) {
-  const username = input({ name: "username", autocomplete: "username", testid: "login-username", autocapitalize: "none" });
-  const password = input({ name: "password", autocomplete: "current-password", testid: "login-password", type: "password" });
+  const username = input({
+    name: "username",
+    autocomplete: "username",
+    testid: "login-username",
+    autocapitalize: "none",
+  });
+  const password = input({
+    name: "password",
+    autocomplete: "current-password",
+    testid: "login-password",
+    type: "password",
+  });
   const submit = button(t("login.submit"), { kind: "primary", type: "submit", testid: "login-submit" });
   const error = el("p", { class: "field-error", testid: "login-error", role: "alert", hidden: true });
   const secret = field(t("login.password"), password);
   secret.classList.add("password");
   secret.append(reveal(password, t));
-  const form = el("form", { class: "form", testid: "login-form", novalidate: true },
-    error, field(t("login.username"), username), secret, submit);
+  const form = el(
+    "form",
+    { class: "form", testid: "login-form", novalidate: true },
+    error,
+    field(t("login.username"), username),
+    secret,
+    submit,
+  );
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let countdown;
 
@@ -84,12 +100,20 @@ export function show(root, { session, t, reason, entered }) {
 
 /** @param {Record<string, any>} props @returns {HTMLInputElement} */
 function input(props) {
-  return /** @type {any} */ (el("input", { type: "text", required: true, spellcheck: "false", maxlength: 1024, ...props }));
+  return /** @type {any} */ (
+    el("input", { type: "text", required: true, spellcheck: "false", maxlength: 1024, ...props })
+  );
 }
 
 /** @param {HTMLInputElement} password @param {import("../lib/i18n.js").Translate} t */
 function reveal(password, t) {
-  const eye = button(t("login.show"), { icon: icon("eye"), iconOnly: true, kind: "quiet", small: true, testid: "login-reveal" });
+  const eye = button(t("login.show"), {
+    icon: icon("eye"),
+    iconOnly: true,
+    kind: "quiet",
+    small: true,
+    testid: "login-reveal",
+  });
   eye.addEventListener("click", () => {
     const shown = password.type === "password";
     password.type = shown ? "text" : "password";
@@ -103,9 +127,16 @@ function reveal(password, t) {
 /** @param {HTMLElement} form @param {import("../lib/i18n.js").Translate} t */
 function page(form, t) {
   const mark = el("img", { src: "/dashboard/assets/icon.svg", alt: "", width: "32", height: "32" });
-  const head = el("div", { class: "login-brand" }, mark,
-    el("div", null, el("h1", { text: t("app.title") }), el("p", { text: t("login.lede") })));
-  return el("div", { class: "login" },
+  const head = el(
+    "div",
+    { class: "login-brand" },
+    mark,
+    el("div", null, el("h1", { text: t("app.title") }), el("p", { text: t("login.lede") })),
+  );
+  return el(
+    "div",
+    { class: "login" },
     el("header", { class: "login-tools" }, languageSelect(), themeToggle()),
-    el("main", { class: "login-box" }, head, form));
+    el("main", { class: "login-box" }, head, form),
+  );
 }

@@ -7,6 +7,7 @@ import { loading } from "../lib/views.js";
 
 /**
  * @typedef {import("../lib/feed.js").Point} Point
+ * @typedef {import("../lib/i18n.js").Translate} Translate
  * @typedef {Record<string, any>} Stats
  * @typedef {{title: string, tone: string, testid: string, value: (stats: Stats | null, point: Point) => string,
  *   whole?: (stats: Stats | null, point: Point) => string, trend?: (point: Point) => number,
@@ -23,7 +24,7 @@ const CODE_TONES = { 2: ["green", "cyan"], 3: ["blue", "neutral"], 4: ["orange",
 
 /**
  * @param {HTMLElement} root
- * @param {{feed: import("../lib/feed.js").Feed, t: import("../lib/i18n.js").Translate}} given
+ * @param {{feed: import("../lib/feed.js").Feed, t: Translate}} given
  */
 export async function show(root, { feed, t }) {
   const asOf = el("p", { class: "page-lede", testid: "overview-as-of" });
@@ -37,7 +38,16 @@ export async function show(root, { feed, t }) {
   function update() {
     const points = feed.history;
     if (points.length === 0) return;
-    if (!begun) replace(body, cardGrid(cards), el("div", { class: "charts" }, Object.values(charts).map((one) => one.node)));
+    if (!begun)
+      replace(
+        body,
+        cardGrid(cards),
+        el(
+          "div",
+          { class: "charts" },
+          Object.values(charts).map((one) => one.node),
+        ),
+      );
     begun = true;
     for (const one of cards) one.update(points, feed.stats);
     if (!document.hidden) updateCharts(charts, points, feed.stats, t);
@@ -56,11 +66,16 @@ export async function show(root, { feed, t }) {
   };
 }
 
-/** @param {import("../lib/i18n.js").Translate} t @returns {CardSpec[]} in their fixed order */
+/** @param {Translate} t @returns {CardSpec[]} in their fixed order */
 function cardSpecs(t) {
   /** A count of messages, with what it gained or lost in the last minute. */
-  const count = (/** @type {"pending" | "processing" | "failed" | "processed"} */ name, /** @type {string} */ tone) => ({
-    title: t(`card.${name}`), tone, testid: `card-${name}`,
+  const count = (
+    /** @type {"pending" | "processing" | "failed" | "processed"} */ name,
+    /** @type {string} */ tone,
+  ) => ({
+    title: t(`card.${name}`),
+    tone,
+    testid: `card-${name}`,
     value: (/** @type {any} */ stats, /** @type {Point} */ point) => big(stats?.[name] ?? point[name]),
     whole: (/** @type {any} */ stats, /** @type {Point} */ point) => number(stats?.[name] ?? point[name]),
     trend: (/** @type {Point} */ point) => point[name],
@@ -74,20 +89,35 @@ function cardSpecs(t) {
     count("failed", "red"),
     count("processed", "green"),
     {
-      title: t("card.totalRequests"), tone: "purple", testid: "card-total-requests",
-      value: (stats) => big(stats?.total_requests), whole: (stats) => number(stats?.total_requests),
-      trend: (point) => point.requests, note: (points) => rate(points[points.length - 1].requests),
+      title: t("card.totalRequests"),
+      tone: "purple",
+      testid: "card-total-requests",
+      value: (stats) => big(stats?.total_requests),
+      whole: (stats) => number(stats?.total_requests),
+      trend: (point) => point.requests,
+      note: (points) => rate(points[points.length - 1].requests),
     },
     {
-      title: t("card.cpu"), tone: "violet", testid: "card-cpu", value: (_stats, point) => number(point.cpu_percent, 1),
-      trend: (point) => point.cpu_percent, note: (points) => peak(points, "cpu_percent"),
+      title: t("card.cpu"),
+      tone: "violet",
+      testid: "card-cpu",
+      value: (_stats, point) => number(point.cpu_percent, 1),
+      trend: (point) => point.cpu_percent,
+      note: (points) => peak(points, "cpu_percent"),
     },
     {
-      title: t("card.memory"), tone: "cyan", testid: "card-memory", value: (_stats, point) => number(point.memory_mb, 1),
-      trend: (point) => point.memory_mb, note: (points) => peak(points, "memory_mb"),
+      title: t("card.memory"),
+      tone: "cyan",
+      testid: "card-memory",
+      value: (_stats, point) => number(point.memory_mb, 1),
+      trend: (point) => point.memory_mb,
+      note: (points) => peak(points, "memory_mb"),
     },
     {
-      title: t("card.uptime"), tone: "neutral", testid: "card-uptime", value: (stats) => uptime(stats?.uptime_seconds),
+      title: t("card.uptime"),
+      tone: "neutral",
+      testid: "card-uptime",
+      value: (stats) => uptime(stats?.uptime_seconds),
       note: (points, stats) => (stats ? t("card.since", { time: startedAt(points, stats) }) : ""),
     },
   ];
@@ -116,9 +146,20 @@ function card(spec) {
   const note = el("p", { class: "card-note" });
   const area = svg("path", { class: "area" });
   const line = svg("path", { "vector-effect": "non-scaling-stroke" });
-  const trend = svg("svg", { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" }, area, line);
-  const node = el("article", { class: `card tone-${spec.tone}`, testid: spec.testid },
-    el("h2", { class: "card-title", text: spec.title }), value, note, spec.trend ? trend : null);
+  const trend = svg(
+    "svg",
+    { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" },
+    area,
+    line,
+  );
+  const node = el(
+    "article",
+    { class: `card tone-${spec.tone}`, testid: spec.testid },
+    el("h2", { class: "card-title", text: spec.title }),
+    value,
+    note,
+    spec.trend ? trend : null,
+  );
   return {
     node,
     /** @param {Point[]} points @param {Stats | null} stats */
@@ -155,64 +196,140 @@ function trendPath(values) {
 
 /** @param {{node: HTMLElement}[]} cards */
 function cardGrid(cards) {
-  return el("div", { class: "cards", testid: "cards" }, cards.map((one) => one.node));
+  return el(
+    "div",
+    { class: "cards", testid: "cards" },
+    cards.map((one) => one.node),
+  );
 }
 
-/** @param {import("../lib/i18n.js").Translate} t */
+/** @param {Translate} t */
 function makeCharts(t) {
-  const status = (/** @type {"pending" | "processing" | "failed" | "processed"} */ name, /** @type {string} */ tone) => ({
-    name: t(`status.${name}`), tone, value: (/** @type {Point} */ point) => point[name], format: compact,
+  const status = (
+    /** @type {"pending" | "processing" | "failed" | "processed"} */ name,
+    /** @type {string} */ tone,
+  ) => ({
+    name: t(`status.${name}`),
+    tone,
+    value: (/** @type {Point} */ point) => point[name],
+    format: compact,
   });
   const speed = (/** @type {"published" | "delivered" | "settled"} */ name, /** @type {string} */ tone) => ({
-    name: t(`chart.${name}`), tone, value: (/** @type {Point} */ point) => point[name], format: (/** @type {any} */ v) => rate(v),
+    name: t(`chart.${name}`),
+    tone,
+    value: (/** @type {Point} */ point) => point[name],
+    format: (/** @type {any} */ v) => rate(v),
   });
   const share = (/** @type {"p50" | "p95" | "p99"} */ name, /** @type {string} */ tone) => ({
-    name, tone, value: (/** @type {Point} */ point) => point.delivery_ms?.[name], format: latency,
+    name,
+    tone,
+    value: (/** @type {Point} */ point) => point.delivery_ms?.[name],
+    format: latency,
   });
-  const requests = { name: t("chart.requestsPer"), tone: "purple", value: (/** @type {Point} */ point) => point.requests, format: compact, area: true };
-  const cpu = { name: t("chart.cpu"), tone: "violet", value: (/** @type {Point} */ point) => point.cpu_percent, format: percent };
+  const requests = {
+    name: t("chart.requestsPer"),
+    tone: "purple",
+    value: (/** @type {Point} */ point) => point.requests,
+    format: compact,
+    area: true,
+  };
+  const cpu = {
+    name: t("chart.cpu"),
+    tone: "violet",
+    value: (/** @type {Point} */ point) => point.cpu_percent,
+    format: percent,
+  };
   const memory = {
-    name: t("chart.memory"), tone: "cyan", right: true, value: (/** @type {Point} */ point) => point.memory_mb,
+    name: t("chart.memory"),
+    tone: "cyan",
+    right: true,
+    value: (/** @type {Point} */ point) => point.memory_mb,
     format: (/** @type {any} */ v) => number(v, 1),
   };
   return {
-    requests: lineChart({ title: t("chart.requests"), testid: "chart-requests", span: "span-4", unit: t("chart.perInterval"), lines: [requests], axis: mark }),
+    requests: lineChart({
+      title: t("chart.requests"),
+      testid: "chart-requests",
+      span: "span-4",
+      unit: t("chart.perInterval"),
+      lines: [requests],
+      axis: mark,
+    }),
     status: lineChart({
-      title: t("chart.status"), testid: "chart-status", span: "span-4", axis: mark,
-      lines: [status("pending", "orange"), status("processing", "blue"), status("failed", "red"), status("processed", "green")],
+      title: t("chart.status"),
+      testid: "chart-status",
+      span: "span-4",
+      axis: mark,
+      lines: [
+        status("pending", "orange"),
+        status("processing", "blue"),
+        status("failed", "red"),
+        status("processed", "green"),
+      ],
     }),
     performance: lineChart({
-      title: t("chart.performance"), testid: "chart-performance", span: "span-4", lines: [cpu, memory],
-      axis: (value) => `${mark(value)}%`, rightAxis: mark,
+      title: t("chart.performance"),
+      testid: "chart-performance",
+      span: "span-4",
+      lines: [cpu, memory],
+      axis: (value) => `${mark(value)}%`,
+      rightAxis: mark,
     }),
     rates: lineChart({
-      title: t("chart.rates"), testid: "chart-rates", span: "span-6", unit: t("chart.perSecond"), axis: mark,
+      title: t("chart.rates"),
+      testid: "chart-rates",
+      span: "span-6",
+      unit: t("chart.perSecond"),
+      axis: mark,
       lines: [speed("published", "orange"), speed("delivered", "blue"), speed("settled", "green")],
     }),
     latency: lineChart({
-      title: t("chart.latency"), testid: "chart-latency", span: "span-6", axis: (value) => `${mark(value)} ms`, none: t("chart.noDeliveries"),
+      title: t("chart.latency"),
+      testid: "chart-latency",
+      span: "span-6",
+      axis: markLatency,
+      none: t("chart.noDeliveries"),
       lines: [share("p50", "green"), share("p95", "orange"), share("p99", "red")],
     }),
     routes: partsChart({
-      title: t("chart.routes"), testid: "chart-routes", span: "span-8", kind: "bar", none: t("chart.noRequests"),
-      format: compact, toneOf: () => "accent",
+      title: t("chart.routes"),
+      testid: "chart-routes",
+      span: "span-8",
+      kind: "bar",
+      none: t("chart.noRequests"),
+      format: compact,
+      toneOf: () => "accent",
     }),
     codes: partsChart({
-      title: t("chart.codes"), testid: "chart-codes", span: "span-4", kind: "doughnut", none: t("chart.noRequests"),
-      format: compact, toneOf: codeTone,
+      title: t("chart.codes"),
+      testid: "chart-codes",
+      span: "span-4",
+      kind: "doughnut",
+      none: t("chart.noRequests"),
+      format: compact,
+      toneOf: codeTone,
     }),
   };
 }
 
-/** @param {ReturnType<typeof makeCharts>} charts @param {Point[]} points @param {Stats | null} stats @param {import("../lib/i18n.js").Translate} t */
+/** @param {number} ms */
+function markLatency(ms) {
+  return ms >= 1_000 ? `${mark(ms / 1_000)} s` : `${mark(ms)} ms`;
+}
+
+/**
+ * @param {ReturnType<typeof makeCharts>} charts @param {Point[]} points @param {Stats | null} stats
+ * @param {Translate} t
+ */
 function updateCharts(charts, points, stats, t) {
-  for (const chart of [charts.requests, charts.status, charts.performance, charts.rates, charts.latency]) chart.show(points);
+  for (const chart of [charts.requests, charts.status, charts.performance, charts.rates, charts.latency])
+    chart.show(points);
   if (stats === null) return;
   charts.routes.show(mostUsed(stats.requests_by_route, t));
   charts.codes.show(Object.entries(stats.requests_by_status ?? {}).sort(([a], [b]) => a.localeCompare(b)));
 }
 
-/** The routes used most; the rest in one. @param {Record<string, number>} routes @param {import("../lib/i18n.js").Translate} t */
+/** The routes used most; the rest in one. @param {Record<string, number>} routes @param {Translate} t */
 function mostUsed(routes, t) {
   const ranked = Object.entries(routes ?? {}).sort(([, a], [, b]) => b - a);
   if (ranked.length <= ROUTES_SHOWN) return ranked;
@@ -222,7 +339,7 @@ function mostUsed(routes, t) {
   return [...ranked.slice(0, ROUTES_SHOWN - 1), others];
 }
 
-/** A code's class gives its colours, and neighbours differ. @param {string} code @param {number} at @returns {string} */
+/** A code's class gives its colours; neighbours differ. @param {string} code @param {number} at @returns {string} */
 function codeTone(code, at) {
   const tones = CODE_TONES[code[0]] ?? ["neutral"];
   return tones[at % tones.length];
@@ -232,12 +349,15 @@ function connectionsLine() {
   return el("dl", { class: "page-actions connections", testid: "connections" });
 }
 
-/** @param {HTMLElement} head @param {Stats | null} stats @param {import("../lib/i18n.js").Translate} t */
+/** @param {HTMLElement} head @param {Stats | null} stats @param {Translate} t */
 function showConnections(head, stats, t) {
   const list = /** @type {HTMLElement} */ (head.querySelector(".connections"));
   const kinds = Object.entries(stats?.connections ?? {});
   if (list.childElementCount !== kinds.length) {
-    replace(list, kinds.map(([kind]) => el("div", null, el("dt", { text: t(`connections.${kind}`) }), el("dd"))));
+    replace(
+      list,
+      kinds.map(([kind]) => el("div", null, el("dt", { text: t(`connections.${kind}`) }), el("dd"))),
+    );
   }
   kinds.forEach(([, value], at) => setText(/** @type {Element} */ (list.children[at].lastElementChild), number(value)));
 }
