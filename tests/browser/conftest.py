@@ -31,6 +31,7 @@ ARGUMENTS = [
 ]
 # Two slow cores that run other tests too: longer than anything takes, and shorter than the time limit of a test.
 PATIENCE_MS = 20_000
+WIDE = ViewportSize(width=1280, height=860)
 
 Visit = Callable[..., Dashboard]
 
@@ -103,13 +104,14 @@ def visit(browser: Browser, broker: BrokerProcess, guards: dict[str, Guard]) -> 
         at: BrokerProcess | None = None,
         *,
         log_in: bool = True,
-        size: tuple[int, int] = (1280, 860),
+        size: tuple[int, int] = (WIDE["width"], WIDE["height"]),
         **options: Any,
     ) -> Dashboard:
         url = (at or broker).url
         guard = guards.setdefault(url, Guard(urlsplit(url).netloc))
-        viewport = ViewportSize(width=size[0], height=size[1])
-        context = browser.new_context(viewport=viewport, **{"locale": "en-US", **options})
+        context = browser.new_context(
+            viewport=ViewportSize(width=size[0], height=size[1]), **{"locale": "en-US", **options}
+        )
         context.set_default_timeout(PATIENCE_MS)
         guard.watch(context)
         dashboard = Dashboard(context.new_page(), url)
@@ -122,10 +124,28 @@ def visit(browser: Browser, broker: BrokerProcess, guards: dict[str, Guard]) -> 
         dashboard.page.context.close()
 
 
+@pytest.fixture(scope="package")
+def admin(browser: Browser, broker: BrokerProcess) -> Iterator[tuple[Dashboard, Guard]]:
+    """A tab in which the admin is logged in: a login for each test would be half of the time that all tests take."""
+    guard = Guard(urlsplit(broker.url).netloc)
+    context = browser.new_context(viewport=WIDE, locale="en-US")
+    context.set_default_timeout(PATIENCE_MS)
+    guard.watch(context)
+    yield Dashboard(context.new_page(), broker.url).log_in(), guard
+    context.close()
+
+
 @pytest.fixture
-def dashboard(visit: Visit) -> Dashboard:
-    """The dashboard, with the admin logged in."""
-    return visit()
+def dashboard(admin: tuple[Dashboard, Guard]) -> Iterator[Dashboard]:
+    """The dashboard, with the admin logged in, loaded anew; a test that logs out or changes what stays uses `visit`."""
+    tab, guard = admin
+    guard.complaints.clear()
+    tab.page.goto("about:blank")
+    tab.page.goto(tab.url)
+    expect(tab("connection-state")).to_have_attribute("data-state", "open")
+    yield tab
+    guard.look_for_the_flag(tab.page)
+    assert guard.complaints == []
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def test_the_browser_s_language_chooses(visit: Visit, locale: str, language: str
     expect(dashboard.page.get_by_role("heading", level=1)).to_have_text(title)
 
 
-def test_a_language_chosen_by_hand_stays(dashboard: Dashboard) -> None:
+def test_a_language_chosen_by_hand_stays(visit: Visit) -> None:
+    dashboard = visit()
     dashboard.open("users")
     dashboard("language-select").select_option("pt-BR")
     expect(dashboard.page.get_by_role("heading", level=1)).to_have_text("Usuários")

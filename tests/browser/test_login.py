@@ -39,7 +39,8 @@ def test_without_login_every_address_is_the_login_form(visit: Visit) -> None:
         expect(dashboard.rows("page-")).to_have_count(0)
 
 
-def test_a_reload_keeps_the_login_and_another_tab_has_none(dashboard: Dashboard) -> None:
+def test_a_reload_keeps_the_login_and_another_tab_has_none(visit: Visit) -> None:
+    dashboard = visit()
     dashboard.open("queues")
     dashboard.page.reload()
     expect(dashboard("page-queues")).to_be_visible()
@@ -48,7 +49,8 @@ def test_a_reload_keeps_the_login_and_another_tab_has_none(dashboard: Dashboard)
     expect(stranger("login-form")).to_be_visible()
 
 
-def test_logging_out_ends_the_session_on_the_broker(dashboard: Dashboard, api: httpx.Client) -> None:
+def test_logging_out_ends_the_session_on_the_broker(visit: Visit, api: httpx.Client) -> None:
+    dashboard = visit()
     stored = "JSON.parse(Object.values(sessionStorage)[0]).access"
     token = dashboard.page.evaluate(stored)
     bearer = {"Authorization": f"Bearer {token}"}

@@ -51,7 +51,7 @@ class Traffic:
             self._failure = error
 
     def _round(self, queue: Queue, messages: Messages, turn: int) -> None:
-        count = 5 + round(4 * math.sin(turn / 40)) + turn % 3
+        count = 6 + round(4 * math.sin(turn / 40)) + turn % 3
         queue.publish_many(*({"turn": turn, "at": at, "filling": self._filling} for at in range(count)))
         taken = queue.take_many(TAKEN_AT_ONCE if turn % 50 == 0 else count - 1)
         for at, message in enumerate(taken):

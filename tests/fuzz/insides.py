@@ -10,7 +10,7 @@ _INSIDES = re.compile(
     r"Traceback|\bFile \"|\bline \d+, in |\w+\.py\b|site-packages|object at 0x|\b\w+Error\b"
     r"|sqlite|sqlalchemy|msgspec|uvicorn|starlette|asyncio"
     r"|\bSELECT\b.+\bFROM\b|INSERT INTO|UPDATE \w+ SET|DELETE FROM|PRAGMA|UNIQUE constraint"
-    rf"|/home/|/root/|/tmp/|/usr/|/var/|{re.escape(str(_ROOT))}",
+    rf"|/(?:home|root|tmp|usr|var)/|{re.escape(str(_ROOT))}",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -123,7 +123,7 @@ def test_a_console_shows_an_exception_line_by_line(opened: Open, capfd: pytest.C
 def test_libraries_only_warn_whatever_the_level(opened: Open, capfd: pytest.CaptureFixture[str]) -> None:
     with opened(level="debug"):
         OWN.debug("ours")
-        for name in ("aiosqlite", "httpx", "websockets", "sqlalchemy.engine", "some.library"):
+        for name in ("aiosqlite", "httpx", "websockets", "sqlalchemy.engine", "some.package"):
             logging.getLogger(name).info("SELECT %s", "a payload")
             logging.getLogger(name).debug("SELECT %s", "a payload")
             logging.getLogger(name).warning("beware")
@@ -132,7 +132,7 @@ def test_libraries_only_warn_whatever_the_level(opened: Open, capfd: pytest.Capt
 
 def test_a_level_holds_for_libraries_too_where_it_is_higher(opened: Open, capfd: pytest.CaptureFixture[str]) -> None:
     with opened(level="error"):
-        logging.getLogger("some.library").warning("beware")
+        logging.getLogger("some.package").warning("beware")
         OWN.warning("beware")
     assert lines(capfd) == []
 
