@@ -18,8 +18,8 @@ from tests.wire.sockets import open_socket
 # Busy: what `Traffic` goes through.
 BUSY = ("emails.outgoing", "thumbnails")
 QUEUES: dict[str, dict[str, Any]] = {
-    "orders": {"dead_letter_queue": "orders.dead", "max_attempts": 3, "lease_ms": 3_600_000},
     "orders.dead": {},
+    "orders": {"dead_letter_queue": "orders.dead", "max_attempts": 3, "lease_ms": 3_600_000},
     "emails.outgoing": {"lease_ms": 3_600_000},
     "thumbnails": {"lease_ms": 3_600_000},
     "invoices.eu-west.monthly.summary.for.accounting": {},
@@ -70,6 +70,7 @@ class Showcase:
             "overview": "",
             "queues": "queues",
             "queue": "queues/orders",
+            "queue-busy": f"queues/{BUSY[0]}",
             "message": f"messages/{self.order}",
             "message-dead": f"messages/{self.dead}",
             "message-image": f"messages/{self.picture}",
@@ -88,9 +89,11 @@ class Showcase:
     @classmethod
     def filled(cls, broker: BrokerProcess, api: httpx.Client, consumers: ExitStack) -> Showcase:
         """Fill a new broker; `consumers` keeps the connections that are to be seen."""
-        queues = {name: Queue(api, name, **config) for name, config in QUEUES.items()}
+        for name, config in QUEUES.items():
+            _made(api, "/queues", {"name": name, **config})
+        queues = {name: Queue(api, name) for name in QUEUES}
         _accounts(api)
-        queues["audit"].post("/pause")
+        assert queues["audit"].post("/pause").status_code == 200
         queues["audit"].publish_many(*({"event": "login", "user": f"user-{at}"} for at in range(40)))
         queues["payments"].publish_many(*({"payment": at, "amount": at * 3.5} for at in range(7)), delay_ms=3_600_000)
         order = _publish_raw(queues["orders"], ORDER)
@@ -136,8 +139,8 @@ def _work(queue: Queue, messages: Messages) -> tuple[str, str]:
     """Some messages in every state; the ids of one that is held and of one that failed."""
     first = queue.take()
     messages.nack(first, requeue=True, delay_ms=0, reason="the payment service did not answer")
-    contents = ({"order": 1000 + at, "customer": f"customer-{at % 9}", "total": at * 12.5} for at in range(60))
-    queue.publish_many(*contents)
+    orders = [{"content": _order(at), "key": f"customer-{at % 9}", "priority": at % 4} for at in range(26)]
+    assert queue.post("/messages/batch", {"messages": orders}).status_code == 201
     again = queue.take()
     messages.reply(again["message_id"], "nack", lease=again["lease"], requeue=True, delay_ms=3_600_000)
     taken = queue.take_many(14)
@@ -149,6 +152,10 @@ def _work(queue: Queue, messages: Messages) -> tuple[str, str]:
     messages.nack(taken[11], reason="no such product")
     queue.api.patch(queue.path, content=body({"dead_letter_queue": "orders.dead"}), headers=JSON)
     return taken[12]["message_id"], taken[11]["message_id"]
+
+
+def _order(at: int) -> dict[str, Any]:
+    return {"order": 1000 + at, "customer": f"customer-{at % 9}", "currency": "EUR", "total": at * 12.5}
 
 
 def _accounts(api: httpx.Client) -> None:

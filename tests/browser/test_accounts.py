@@ -106,6 +106,7 @@ def test_a_key_is_shown_once_and_works_until_it_is_deleted(dashboard: Dashboard,
     dashboard.until(lambda: dashboard.page.evaluate("navigator.clipboard.readText()"), lambda text: text == secret)
     dashboard("dialog-cancel").click()
     expect(dashboard("key-secret")).to_have_count(0)
+    assert dashboard.focused() == "key-create"
     bearer = {"Authorization": f"Bearer {secret}"}
     assert api.get("/users/me", headers=bearer).status_code == 200
     row = dashboard.rows("key-row-").filter(has_text=name)
@@ -125,7 +126,7 @@ def test_a_key_may_end_and_may_do_what_its_owner_may(dashboard: Dashboard, api: 
     dashboard("key-field-limited").uncheck()
     expect(dashboard("grants")).to_be_hidden()
     dashboard("dialog-confirm").click()
-    dashboard("dialog-cancel").click()
+    dashboard("key-created").get_by_test_id("dialog-cancel").click()
     expect(dashboard.rows("key-row-").filter(has_text=name)).to_contain_text("2099")
     made = next(key for key in api.get("/api-keys", params={"limit": 500}).json()["items"] if key["name"] == name)
     assert made["grants"] is None

@@ -7,7 +7,6 @@ from playwright.sync_api import expect
 
 from tests.browser.dashboard import Dashboard
 
-
 FAILED_LOGIN = "login failed for 'admin'"
 
 

@@ -19,6 +19,8 @@ Visit = Callable[..., Dashboard]
 FOLDER = Path(__file__).parent.parent.parent / "build" / "screenshots"
 # How long the broker has been at work before: five minutes fill the charts, as for the pictures in the README.
 HISTORY_S = float(os.environ.get("STREAMBROKER_TEST_HISTORY_S", "2"))
+# Where some things come with a tick only.
+TICKING = ("overview", "queue", "queue-busy")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -44,7 +46,9 @@ def test_each_page_has_its_picture(visit: Visit, busy: Showcase, theme: Literal[
     dashboard.until(lambda: page.evaluate(points), lambda length: length >= HISTORY_S, timeout=HISTORY_S + 30)
     for name, route in busy.routes.items():
         dashboard.open(route, name.partition("-")[0])
-        page.wait_for_timeout(1_200 if name in ("overview", "queue") else 200)  # a tick, for what only ticks bring
+        page.wait_for_timeout(
+            1_200 if name in ("overview", "queue", "queue-busy") else 200
+        )  # a tick, for what only ticks bring
         taken.append(take(page, f"{name}-{width}-{theme}"))
     dashboard.open_queue("orders")
     dashboard("publish-open").click()

@@ -121,7 +121,9 @@ function askCreate(api, reload) {
   function onLimited() {
     editor.node.hidden = !limited.checked;
   }
-  ask({
+  /** @type {any} what was made, until it is shown */
+  let made = null;
+  const dialog = ask({
     title: t("keys.create"),
     testid: "key-form",
     content: [
@@ -138,11 +140,14 @@ function askCreate(api, reload) {
         ...(limited.checked && { grants: editor.read() }),
         ...(until.value !== "" && { expires_at: new Date(until.value).toISOString() }),
       };
-      const made = await api.post("/api-keys", body);
+      const answer = await api.post("/api-keys", body);
       reload();
-      showOnce(made);
+      if (dialog.open) made = answer;
+      else showOnce(answer);
     },
   });
+  // After this question has given the focus back, so that closing the next one gives it back there too.
+  dialog.addEventListener("close", () => made && showOnce(made));
 }
 
 /** The key itself, the only time it is to be seen. @param {{name: string, key: string}} made */

@@ -168,7 +168,7 @@ function tiles(t) {
       id === "pending" ? [el("span", { class: "faint tile-note", testid: "queue-figure-delayed" }), spark.node] : [];
     const node = el(
       "div",
-      { class: `tile tone-${tone}` },
+      { class: `tile tile-${id} tone-${tone}` },
       el("dt", { text: t(`queues.${id}`) }),
       el("dd", {}, value, extra),
     );
