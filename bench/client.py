@@ -15,6 +15,7 @@ from bench.loads import Job, run
 
 CLIENTS: dict[str, type] = {
     "ours": OursClient,
+    "unobserved": OursClient,
     "redis": RedisPyClient,
     "redis-lean": LeanRedisClient,
     "nats": NatsClient,

@@ -45,6 +45,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     idle_connections: int = 5_000
     idle_seconds: float = 10.0
 
+    dashboards: int = 50
+    dashboard_queues: int = 100
+    dashboard_seconds: float = 20.0
+
     hung_sockets: int = 500
     hung_websockets: int = 50
     hung_seconds: float = 15.0
@@ -62,4 +66,5 @@ QUICK = Plan(
     latency_seconds=3.0,
     idle_seconds=5.0,
     hung_seconds=5.0,
+    dashboard_seconds=10.0,
 )

@@ -135,6 +135,7 @@ class Broker(Server):
     """``streambroker serve``: defaults, except that the rate limits are out of reach."""
 
     name = "ours"
+    module = "streambroker"
 
     def __init__(self, directory: Path, *, env: dict[str, str] | None = None) -> None:
         fixed = {"STREAMBROKER_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1"}
@@ -142,7 +143,7 @@ class Broker(Server):
 
     def argv(self) -> list[str]:
         data = self.directory / "data"
-        return [sys.executable, "-m", "streambroker", "serve", "--port", str(self.port), "--data-dir", str(data)]
+        return [sys.executable, "-m", self.module, "serve", "--port", str(self.port), "--data-dir", str(data)]
 
     def _ready(self) -> bool:
         return _LISTENING.search(self._log.read_bytes()) is not None
@@ -153,6 +154,13 @@ class Broker(Server):
         reply = httpx.post(f"{self.url}/login", json=body, timeout=30, trust_env=False)
         reply.raise_for_status()
         self.token = reply.json()["access_token"]
+
+
+class Unobserved(Broker):
+    """The same without what it counts."""
+
+    name = "unobserved"
+    module = "bench.unobserved"
 
 
 class Bare(Server):
@@ -188,7 +196,7 @@ class Nats(Server):
         ]  # fmt: skip
 
 
-SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (Broker, Bare, Redis, Nats)}
+SERVERS: dict[str, type[Server]] = {kind.name: kind for kind in (Broker, Unobserved, Bare, Redis, Nats)}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bench.figures import Outcome
 from bench.plan import Plan
 from bench.scenarios.common import Progress
+from bench.scenarios.dashboards import dashboards
 from bench.scenarios.drain import drain
 from bench.scenarios.flow import flow
 from bench.scenarios.hung import hung
@@ -14,6 +15,7 @@ from bench.scenarios.idle import idle
 from bench.scenarios.latency import latency
 from bench.scenarios.limits import limits
 from bench.scenarios.logins import logins
+from bench.scenarios.observe import observe
 from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
 
@@ -30,4 +32,6 @@ SCENARIOS: dict[str, Scenario] = {
     "hung": hung,
     "limits": limits,
     "logins": logins,
+    "observe": observe,
+    "dashboards": dashboards,
 }
