@@ -41,7 +41,7 @@ class AccessLog:
         self._off = mode == "off"
         self._each = mode == "all"
         self._clock = clock
-        self._counts: dict[tuple[str, int], int] = {}
+        self._counts: dict[tuple[str, str, int], int] = {}
         self._samples: dict[tuple[int, str], _Sample] = {}
 
     def note(
@@ -60,8 +60,8 @@ class AccessLog:
             self._tell(logging.INFO, "request", method, route, status, user, request_id, duration_ms)
             return
         if not self._quiet:
-            kind = f"{method} {route}", status // 100
-            self._counts[kind] = self._counts.get(kind, 0) + 1
+            answered = method, route, status // 100
+            self._counts[answered] = self._counts.get(answered, 0) + 1
         if (status >= 500 or status in _REFUSED) and not self._off:
             self._trouble(method, route, status, user, request_id, duration_ms)
 
@@ -78,8 +78,8 @@ class AccessLog:
         """Tell what has gathered: the counts, and how much trouble of each kind followed the first of a minute."""
         if self._counts:
             requests: dict[str, dict[str, int]] = {}
-            for (route, hundreds), count in self._counts.items():
-                requests.setdefault(route, {})[f"{hundreds}xx"] = count
+            for (method, route, hundreds), count in self._counts.items():
+                requests.setdefault(f"{method} {route}", {})[f"{hundreds}xx"] = count
             self._counts.clear()
             log.info("requests", extra={"requests": requests})
         now = self._clock()

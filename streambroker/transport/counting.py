@@ -19,47 +19,46 @@ class _Answered:
 
 
 class Requests:
-    """Requests that were answered. A route is a method and a template, such as ``GET /queues/{queue}``.
+    """Requests that were answered, by method, template (such as ``/queues/{queue}``) and status.
 
-    Bounded, for neither routes nor statuses are the client's words: whoever counts gives ``*`` for a method that a
-    route does not have, and one route for all paths that there are not.
+    Bounded, for none of them are the client's words: whoever counts gives ``*`` for a method that a route does not
+    have, and one template for all paths that there are not.
     """
 
     def __init__(self) -> None:
-        self._answered: dict[tuple[str, int], _Answered] = {}
-        self._took: dict[tuple[str, str], Histogram] = {}
+        self._answered: dict[tuple[str, str, int], _Answered] = {}
+        self._took: dict[tuple[str, str, str], Histogram] = {}
 
-    def note(self, route: str, status: int, seconds: float) -> None:
+    def note(self, method: str, template: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        answered = self._answered.get((route, status))
+        answered = self._answered.get((method, template, status))
         if answered is None:
-            answered = self._first(route, status)
+            answered = self._first(method, template, status)
         answered.count += 1
         answered.took.add(seconds)
 
-    def _first(self, route: str, status: int) -> _Answered:
-        of_class = route, f"{status // 100}xx"
+    def _first(self, method: str, template: str, status: int) -> _Answered:
+        of_class = method, template, f"{status // 100}xx"
         took = self._took.get(of_class)
         if took is None:
             took = self._took[of_class] = Histogram(
                 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30
             )
-        answered = self._answered[route, status] = _Answered(took)
+        answered = self._answered[method, template, status] = _Answered(took)
         return answered
 
-    def count(self, route: str, status: int) -> int:
+    def count(self, method: str, template: str, status: int) -> int:
         """How many of the route's requests ended so."""
-        answered = self._answered.get((route, status))
+        answered = self._answered.get((method, template, status))
         return 0 if answered is None else answered.count
 
     def counts(self) -> list[tuple[str, str, int, int]]:
         """Method, template, status, how many."""
-        found = self._answered.copy().items()
-        return [(*_parts(route), status, answered.count) for (route, status), answered in found]
+        return [(*kind, answered.count) for kind, answered in self._answered.copy().items()]
 
     def durations(self) -> list[tuple[str, str, str, Histogram]]:
         """Method, template, class of status such as ``2xx``, seconds."""
-        return [(*_parts(route), status, took) for (route, status), took in self._took.copy().items()]
+        return [(*kind, took) for kind, took in self._took.copy().items()]
 
 
 class Credential(StrEnum):
@@ -97,15 +96,11 @@ class Refused:
         """Credentials that were refused, by kind; those of the doors that take passwords are among the requests."""
         return {
             **{str(credential): count for credential, count in self._unknown.items()},
-            str(Credential.LOGIN): requests.count("POST /login", 401),
-            str(Credential.REFRESH): requests.count("POST /refresh", 401),
+            str(Credential.LOGIN): requests.count("POST", "/login", 401),
+            str(Credential.REFRESH): requests.count("POST", "/refresh", 401),
         }
 
     def rate_limited(self) -> Mapping[str, int]:
         """Requests and frames that were refused, by what they were counted as."""
         return {kind.name.lower(): count for kind, count in self._limited.items()}
 
-
-def _parts(route: str) -> tuple[str, str]:
-    method, _, template = route.partition(" ")
-    return method, template

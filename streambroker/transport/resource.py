@@ -30,28 +30,44 @@ class Note(Protocol):
 
 
 class Counters:
-    """What `/stats` tells of requests: plain integers, owned by the event loop. `note` hears of each, too."""
+    """What `/stats` tells of requests: plain integers, owned by the event loop. `note` hears of each, too.
+
+    `earlier` are the requests of earlier runs, which only the total holds.
+    """
 
     def __init__(self, note: Note | None = None) -> None:
-        self.total = 0
-        self.by_route: dict[str, int] = {}
-        self.by_status: dict[str, int] = {}
+        self.earlier = 0
         self.long_polls = 0
         self.requests = Requests()
         self._note = note
 
     def answered(self, scope: Scope, method: str, route: str, status: int, began: float) -> None:
         """A request was answered, that came at `began` by `time.perf_counter`. `route` is a template, never a path."""
-        self.total += 1
-        name = f"{method} {route}"
-        self.by_route[name] = self.by_route.get(name, 0) + 1
-        text = str(status)
-        self.by_status[text] = self.by_status.get(text, 0) + 1
         took_s = time.perf_counter() - began
-        self.requests.note(name, status, took_s)
+        self.requests.note(method, route, status, took_s)
         if self._note is not None:
             user = scope.get("streambroker.user")
             self._note(method, route, status, user, scope["streambroker.request_id"], took_s * 1_000)
+
+    @property
+    def total(self) -> int:
+        """All requests that were ever answered."""
+        return self.earlier + sum(count for _, _, _, count in self.requests.counts())
+
+    def by_route(self) -> dict[str, int]:
+        """How many since the start, by method and template."""
+        found: dict[str, int] = {}
+        for method, template, _, count in self.requests.counts():
+            route = f"{method} {template}"
+            found[route] = found.get(route, 0) + count
+        return found
+
+    def by_status(self) -> dict[str, int]:
+        """How many since the start, by status."""
+        found: dict[str, int] = {}
+        for _, _, status, count in self.requests.counts():
+            found[str(status)] = found.get(str(status), 0) + count
+        return found
 
 
 class Resource:

@@ -70,8 +70,8 @@ class Status:
             usage.cpu_percent if whole else 0.0,
             usage.memory_mb if whole else 0.0,
             round(time.monotonic() - self._started, 3),
-            counters.by_route if whole else {},
-            counters.by_status if whole else {},
+            counters.by_route() if whole else {},
+            counters.by_status() if whole else {},
             schemas.Connections(len(self._sockets.open), counters.long_polls, 0) if whole else _NO_CONNECTIONS,
         )
 

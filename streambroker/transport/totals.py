@@ -38,7 +38,7 @@ class TotalsKeeper:
     async def load(self) -> None:
         """Go on counting where the last run ended."""
         self._saved = (await self._stored.load()).get(_REQUESTS, 0)
-        self._counters.total += self._saved
+        self._counters.earlier = self._saved
 
     async def run(self) -> None:
         """Until it is cancelled."""

@@ -19,6 +19,7 @@ Visit = Callable[..., Dashboard]
 FOLDER = Path(__file__).parent.parent.parent / "build" / "screenshots"
 # How long the broker has been at work before: five minutes fill the charts, as for the pictures in the README.
 HISTORY_S = float(os.environ.get("STREAMBROKER_TEST_HISTORY_S", "2"))
+HEIGHTS = {3840: 2160}
 # Where some things come with a tick only.
 TICKING = ("overview", "queue", "queue-busy")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -33,10 +34,11 @@ def busy(showcase: Showcase) -> Iterator[Showcase]:
 
 
 @pytest.mark.timeout(120 + HISTORY_S)
-@pytest.mark.parametrize("width", [1280, 360])
-@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(
+    ("width", "theme"), [(1280, "dark"), (1280, "light"), (360, "dark"), (360, "light"), (3840, "dark")]
+)
 def test_each_page_has_its_picture(visit: Visit, busy: Showcase, theme: Literal["dark", "light"], width: int) -> None:
-    dashboard = visit(busy.broker, log_in=False, color_scheme=theme, size=(width, 860))
+    dashboard = visit(busy.broker, log_in=False, color_scheme=theme, size=(width, HEIGHTS.get(width, 860)))
     page = dashboard.page
     page.goto(dashboard.url)
     expect(dashboard("login-form")).to_be_visible()
@@ -46,10 +48,9 @@ def test_each_page_has_its_picture(visit: Visit, busy: Showcase, theme: Literal[
     dashboard.until(lambda: page.evaluate(points), lambda length: length >= HISTORY_S, timeout=HISTORY_S + 30)
     for name, route in busy.routes.items():
         dashboard.open(route, name.partition("-")[0])
-        page.wait_for_timeout(
-            1_200 if name in ("overview", "queue", "queue-busy") else 200
-        )  # a tick, for what only ticks bring
+        page.wait_for_timeout(1_200 if name in TICKING else 200)
         taken.append(take(page, f"{name}-{width}-{theme}"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
     dashboard.open_queue("orders")
     dashboard("publish-open").click()
     taken.append(take(page, f"dialog-publish-{width}-{theme}"))

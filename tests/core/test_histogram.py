@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from streambroker.core.histogram import Histogram
 
 
@@ -13,11 +16,10 @@ def test_a_value_on_a_bound_belongs_under_it() -> None:
     assert histogram.total == 1_023
 
 
-def test_many_values_at_once_count_as_one_by_one() -> None:
-    values = [0.5, 3, 3, 99]
-    one, many = Histogram(1, 5), Histogram(1, 5)
+@given(st.lists(st.integers(0, 12) | st.integers(), max_size=30))
+def test_many_values_at_once_count_as_one_by_one(values: list[int]) -> None:
+    one, many = Histogram(1, 5, 10), Histogram(1, 5, 10)
     for value in values:
         one.add(value)
     many.add_all(values)
-    many.add_all([])
     assert (many.counts, many.total) == (one.counts, one.total)

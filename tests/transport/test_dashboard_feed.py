@@ -36,7 +36,7 @@ async def test_each_interval_has_a_point_and_the_figures_of_stats() -> None:
     async with running() as house:
         viewer = await house.look()
         await house.publish(b"1", b"2", b"3", queue=await made(house, "q"))
-        house.counters.total += 7
+        house.counters.earlier += 7
         await house.advance()
         tick = await viewer.frame("tick")
         point = tick["point"]

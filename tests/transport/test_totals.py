@@ -52,18 +52,18 @@ def disk() -> Disk:
 async def test_a_total_goes_on_where_it_was(disk: Disk) -> None:
     counters, keeper = await disk.start()
     assert counters.total == 0
-    counters.total += 5
+    counters.earlier += 5
     await keeper.save()
     counters, keeper = await disk.start()
     assert counters.total == 5
-    counters.total += 2
+    counters.earlier += 2
     await keeper.save()
     assert (await disk.start())[0].total == 7
 
 
 async def test_while_nothing_is_counted_nothing_is_written(disk: Disk) -> None:
     counters, keeper = await disk.start()
-    counters.total += 1
+    counters.earlier += 1
     await keeper.save()
     written = disk.transactions
     await keeper.save()
@@ -72,7 +72,7 @@ async def test_while_nothing_is_counted_nothing_is_written(disk: Disk) -> None:
 
 async def test_a_disk_that_is_full_gets_it_later(disk: Disk) -> None:
     counters, keeper = await disk.start()
-    counters.total += 1
+    counters.earlier += 1
     disk.full = StorageFull("the disk has no room")
     await keeper.save()
     disk.full = None
@@ -86,7 +86,7 @@ def test_a_crash_loses_ten_seconds_at_most(disk: Disk) -> None:
         counters, keeper = await disk.start()
         keeping = asyncio.create_task(keeper.run())
         for _ in range(100):
-            counters.total += 1
+            counters.earlier += 1
             await asyncio.sleep(1)
             kept = (await Totals(disk.run).load()).get("requests", 0)
             assert counters.total - kept <= SAVE_S + 1
