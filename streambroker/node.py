@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
-from streambroker.broker.clock import steady_clock
+from streambroker.broker.clock import Clock, steady_clock
 from streambroker.broker.quotas import Quotas
 from streambroker.config import Settings, log_directory, off_or
 from streambroker.core.access import Role
@@ -120,14 +121,20 @@ class Node:
 
     @classmethod
     async def open(
-        cls, settings: Settings, on_failure: Callable[[StorageFailed], None], names: Sequence[str] = ()
+        cls,
+        settings: Settings,
+        on_failure: Callable[[StorageFailed], None],
+        names: Sequence[str] = (),
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> Node:
         """Open and recover the data, load users and queues.
 
-        `names` are those that the broker is known by beside its settings: its certificate's. Raises `DataDirUnusable`,
-        `DataDamaged` or `ConfigError`.
+        `names` are those that the broker is known by beside its settings: its certificate's. `clock` and `chance` are
+        the time and the dice of messages and queues, for tests. Raises `DataDirUnusable`, `DataDamaged` or
+        `ConfigError`.
         """
-        clock = steady_clock()
+        clock = clock or steady_clock()
         data_dir = Path(settings.data_dir)
         readiness = Readiness()
 
@@ -162,6 +169,7 @@ class Node:
                 clock,
                 store.last_id,
                 settings.auto_create_queues,
+                chance,
                 quotas=Quotas(settings.max_queues, settings.max_queues_per_user, settings.max_in_flight_per_user),
                 exempt=lambda user: (account := auth.users.find(user)) is not None and account.role is Role.ADMIN,
                 tracer=tracing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from bench.figures import Goal, Outcome
 from bench.jobs import RoundError, run_load
@@ -66,5 +67,5 @@ def _batch(side: str, plan: Plan) -> Values:
     return _load(side, "flow", plan, total=plan.flow_messages, batch=plan.batch_size, window=plan.flow_batch_window)
 
 
-def _load(side: str, load: str, plan: Plan, **sizes: int) -> Values:
+def _load(side: str, load: str, plan: Plan, **sizes: Any) -> Values:
     return throughput(run_load(side, load, payload_bytes=plan.payload_bytes, credit=plan.credit, **sizes))

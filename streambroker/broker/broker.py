@@ -207,6 +207,8 @@ class Broker:
             dispatcher.remove(holder)
             self._holders.discard(holder)
             holder.queue_dropped()
+        if self.events.watched:
+            self.events.dropped(name)
         self._dropped.set()
 
     async def purge(self, name: str, states: Sequence[State]) -> int:
@@ -638,7 +640,7 @@ class Broker:
         if retried.refusal is not None:
             raise NotFound("there is no such message")
         if self.events.watched:
-            self.events.redriven(retried.queue, [message_id], None)
+            self.events.retried(retried)
         if retried.due_at is not None:
             self._tick.due(retried.due_at)
         self._notifier.notify(retried.queue)
@@ -657,6 +659,18 @@ class Broker:
             self._lose(gone.id, None, "deleted")
 
     # -- time ----------------------------------------------------------------------------------------------------------
+
+    async def catch_up(self) -> int | None:
+        """Do all that is due by now, for a clock that leaps; answers when the next thing is (None: nothing is).
+
+        What became ready by it has been handed to those who wait for it when this returns.
+        """
+        while (following := await self._do_overdue(now := self.clock())) is not None and following <= now:
+            pass
+        # Claims that the above has begun are ahead of this command, and so are their answers.
+        while await self._store.submit(Sweep(self.clock(), CHUNK)):
+            pass
+        return following
 
     async def _do_overdue(self, now: int) -> int | None:
         """Do what is due; answers when to come back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from streambroker.broker.clock import Clock
@@ -16,7 +16,9 @@ EventName = Literal["new_message", "message_delivered", "message_processed", "me
 class QueueEvent(NamedTuple):
     """Something happened to a message of `queue`; `status` is what it has there since. `at` in ms since 1970.
 
-    `attempt` counts deliveries: it is 0 of a message that is new to the queue, and left 0 of one that was redriven.
+    `attempt` counts deliveries: it is 0 of a message that is new to the queue. One that fails there and moves to its
+    dead-letter queue has the number of its last delivery. It is left 0 of messages that a redrive made ready again where
+    they had failed: the store does not tell.
     """
 
     event: EventName
@@ -52,14 +54,18 @@ class Observers:
 
     def __init__(self, clock: Clock) -> None:
         self.watched: dict[str, list[Observer]] = {}
+        self._dropped: dict[Observer, Callable[[], None]] = {}
         self._clock = clock
 
-    def watch(self, queue: str, observer: Observer) -> None:
-        """The observer hears from now on."""
+    def watch(self, queue: str, observer: Observer, dropped: Callable[[], None] | None = None) -> None:
+        """The observer hears from now on; `dropped` is called each time that the queue is deleted."""
         self.watched.setdefault(queue, []).append(observer)
+        if dropped is not None:
+            self._dropped[observer] = dropped
 
     def unwatch(self, queue: str, observer: Observer) -> None:
         """It hears no more."""
+        self._dropped.pop(observer, None)
         here = self.watched[queue]
         here.remove(observer)
         if not here:
@@ -83,9 +89,20 @@ class Observers:
 
     def redriven(self, queue: str, ids: Sequence[int], source: str | None) -> None:
         """Failed messages are ready again; or dead letters, which come home as new ones."""
-        if queue in self.watched:
+        if ids and queue in self.watched:
             name: EventName = "message_requeued" if source is None else "new_message"
             self._tell(name, queue, [(number, 0) for number in ids], Status.PENDING)
+
+    def retried(self, item: Settled) -> None:
+        """One failed message is ready again."""
+        if item.queue in self.watched:
+            self._tell("message_requeued", item.queue, [(item.id, item.attempt)], Status.PENDING)
+
+    def dropped(self, queue: str) -> None:
+        """The queue was deleted, with all that was in it."""
+        for observer in tuple(self.watched.get(queue, ())):
+            if (tell := self._dropped.get(observer)) is not None:
+                tell()
 
     def settled(self, items: Iterable[Settled]) -> None:
         """Settles were granted."""
@@ -103,7 +120,8 @@ class Observers:
         if (told := _AFTER_SETTLE.get(fate)) is None:
             return
         if item.queue in self.watched:
-            self._tell(told[0], item.queue, [(item.id, item.attempt)], told[1])
+            attempt = item.delivered if fate is Fate.DEAD_LETTERED else item.attempt
+            self._tell(told[0], item.queue, [(item.id, attempt)], told[1])
         if fate is Fate.DEAD_LETTERED and item.now_in in self.watched:
             self._tell("new_message", item.now_in, [(item.id, 0)], Status.PENDING)
 

@@ -90,7 +90,8 @@ class Standing(msgspec.Struct, gc=False):
 
     `max_attempts` None follows the queue. `due_at` is the one time at which something must happen to the message by
     itself: it becomes ready, its lease or its life ends, its retention is over. None while nothing will: so a lease
-    without `due_at` is a session's, and lives as long as the connection does.
+    without `due_at` is a session's, and lives as long as the connection does. `delivered_at` is when the message was
+    handed out for the last time.
     """
 
     id: int
@@ -108,6 +109,7 @@ class Standing(msgspec.Struct, gc=False):
     verdict: Verdict
     error: str | None
     dead_letter: str | None
+    delivered_at: int | None = None
 
 
 class Message(msgspec.Struct, gc=False):
@@ -133,3 +135,4 @@ class Message(msgspec.Struct, gc=False):
     key: str | None
     attributes: bytes | None
     content: bytes
+    delivered_at: int | None = None

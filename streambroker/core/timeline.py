@@ -103,11 +103,7 @@ def restarted(before: Standing, now: int) -> Record:
 
 
 def moments(message: Message, records: Sequence[Record]) -> list[Moment]:
-    """The whole timeline, the oldest first: what was kept, and what the message says itself.
-
-    When a message that was processed had been delivered is not known; of a lease that was extended, the last time that
-    it was counts as its delivery.
-    """
+    """The whole timeline, the oldest first: what was kept, and what the message says itself."""
     found = [Moment(message.created_at, Mark.PUBLISHED, 0)]
     for record in records:
         lease = record.attempt, record.consumer, record.lease_expires_at
@@ -117,8 +113,13 @@ def moments(message: Message, records: Sequence[Record]) -> list[Moment]:
     attempt, at, holder = message.attempt, message.updated_at, message.holder
     match message.state:
         case State.LEASED:
-            found.append(Moment(at, Mark.DELIVERED, attempt, holder, message.due_at))
+            found.append(Moment(message.delivered_at or at, Mark.DELIVERED, attempt, holder, message.due_at))
         case State.PROCESSED:
+            # A late ack: the lease was over, and the record of that has told of its delivery.
+            delivered = message.delivered_at
+            told = any((record.delivered_at, record.attempt) == (delivered, attempt) for record in records)
+            if delivered is not None and not told:
+                found.append(Moment(delivered, Mark.DELIVERED, attempt, holder))
             found.append(Moment(at, Mark.PROCESSED, attempt, holder))
         case State.FAILED if not records or records[-1].mark is not Mark.FAILED:  # before records were kept, or no room
             found.append(Moment(at, Mark.FAILED, attempt, None, None, message.error))
@@ -131,5 +132,7 @@ def _ended(before: Standing, mark: Mark, at: int, error: str | None) -> Record:
     if error is not None and len(error) > ERROR_CHARS:
         error = error[: ERROR_CHARS - 1] + "…"
     if before.state is _LEASED:
-        return Record(at, mark, before.attempt, before.holder, before.updated_at, before.due_at, error)
+        return Record(
+            at, mark, before.attempt, before.holder, before.delivered_at or before.updated_at, before.due_at, error
+        )
     return Record(at, mark, before.attempt, before.holder, None, None, error)

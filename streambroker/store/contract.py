@@ -113,7 +113,8 @@ class Acked(msgspec.Struct, frozen=True):
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What became of one item. `queue` is where the message was, `now_in` where it is, `lease` its newest token.
 
-    `holder` is who had that lease, `leased` whether it still ran before.
+    `holder` is who had that lease, `leased` whether it still ran before, `delivered` how often the message had been
+    delivered by then; `attempt` begins anew where it moved to another queue.
     """
 
     id: int
@@ -129,6 +130,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     available_at: int = 0
     holder: str | None = None
     leased: bool = False
+    delivered: int = 0
 
 
 def settled(before: Standing, ruling: Ruling) -> Settled:
@@ -148,6 +150,7 @@ def settled(before: Standing, ruling: Ruling) -> Settled:
         after.available_at,
         before.holder,
         before.state is State.LEASED,
+        before.attempt,
     )
 
 

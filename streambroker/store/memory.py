@@ -220,7 +220,7 @@ class MemoryEngine:
                 claim = claims[indexes[dealt]]
                 message.state, message.attempt, message.verdict = State.LEASED, message.attempt + 1, Verdict.NONE
                 message.lease, message.holder, message.due_at = claim.terms
-                message.updated_at = claim.now
+                message.updated_at = message.delivered_at = claim.now
                 got[indexes[dealt]].append(msgspec.structs.replace(message))
         return got
 

@@ -131,12 +131,32 @@ def test_a_message_that_waits_was_published() -> None:
 
 
 def test_a_message_that_is_processing_was_delivered_and_says_until_when() -> None:
-    delivered = Moment(NOW, Mark.DELIVERED, 2, "ann", NOW + 30)
-    assert moments(message(L, due_at=NOW + 30), []) == [PUBLISHED, delivered]
+    delivered = Moment(NOW - 5, Mark.DELIVERED, 2, "ann", NOW + 30)  # `updated_at` is when it was extended
+    assert moments(message(L, due_at=NOW + 30, delivered_at=NOW - 5), []) == [PUBLISHED, delivered]
 
 
 def test_a_processed_message_says_by_whom_and_not_what_its_due_at_is_now() -> None:
-    assert moments(message(P, due_at=NOW + 30), []) == [PUBLISHED, Moment(NOW, Mark.PROCESSED, 2, "ann")]
+    delivered, processed = Moment(NOW - 5, Mark.DELIVERED, 2, "ann"), Moment(NOW, Mark.PROCESSED, 2, "ann")
+    assert moments(message(P, due_at=NOW + 30, delivered_at=NOW - 5), []) == [PUBLISHED, delivered, processed]
+
+
+def test_a_message_that_was_processed_before_deliveries_were_noted_does_not_make_one_up() -> None:
+    assert moments(message(P), []) == [PUBLISHED, Moment(NOW, Mark.PROCESSED, 2, "ann")]
+
+
+def test_a_delivery_whose_lease_was_over_before_the_ack_is_told_once() -> None:
+    kept = [Record(NOW - 2, Mark.EXPIRED, 2, "ann", NOW - 5, NOW - 2, "lease expired")]
+    marks = [moment.mark for moment in moments(message(P, delivered_at=NOW - 5), kept)]
+    assert marks == [Mark.PUBLISHED, Mark.DELIVERED, Mark.EXPIRED, Mark.PROCESSED]
+
+
+def test_a_redriven_message_tells_of_both_its_first_attempts() -> None:
+    kept = [
+        Record(NOW - 7, Mark.DEAD_LETTERED, 2, "ann", NOW - 9, None, "bad"),
+        Record(NOW - 6, Mark.REDRIVEN, 2),
+    ]
+    marks = [moment.mark for moment in moments(message(P, delivered_at=NOW - 5), kept)]
+    assert marks[-2:] == [Mark.DELIVERED, Mark.PROCESSED]
 
 
 def test_each_record_of_a_lease_tells_of_its_delivery_too() -> None:

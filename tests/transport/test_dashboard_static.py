@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from streambroker.core.errors import NotFound
+from streambroker.transport import files
 from streambroker.transport.dashboard import static
 from streambroker.transport.dashboard.static import ASSETS, CONTENT_SECURITY_POLICY, StaticDoor
 from streambroker.transport.resource import Counters
@@ -64,6 +65,7 @@ async def get(door: StaticDoor, path: str | None, method: str = "GET", **headers
     scope = {
         "type": "http",
         "method": method,
+        "path": "/dashboard" if path is None else f"/dashboard/assets/{path}",
         "path_params": {} if path is None else {"path": path},
         "streambroker.headers": given,
         "streambroker.request_id": b"request-1",
@@ -183,12 +185,12 @@ def test_the_page_and_all_that_it_names_are_in_this_checkout() -> None:
 def test_the_wheel_carries_the_dashboard_to_where_it_is_looked_for() -> None:
     root = Path(static.__file__).parents[3]
     hatch = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert hatch["force-include"] == {"web/dashboard": "streambroker/web/dashboard"}
+    assert hatch["force-include"]["web/dashboard"] == "streambroker/web/dashboard"
     assert static.directory() in (root / "web/dashboard", root / "streambroker/web/dashboard")
 
 
 def test_an_installed_package_serves_what_it_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     carried = tmp_path / "streambroker/web/dashboard"
     carried.mkdir(parents=True)
-    monkeypatch.setattr(static, "__file__", str(tmp_path / "streambroker/transport/dashboard/static.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "streambroker/transport/files.py"))
     assert static.directory() == carried

@@ -48,8 +48,9 @@ def test_a_message_that_goes_well_tells_its_way(api: httpx.Client, queue: Queue,
         "error": None,
     }
     messages.ack(held)
-    assert events(api, message_id) == [("published", 0), ("processed", 1)]
-    processed = timeline(api, message_id)[-1]
+    assert events(api, message_id) == [("published", 0), ("delivered", 1), ("processed", 1)]
+    _, again, processed = timeline(api, message_id)
+    assert again == {**delivered, "lease_expires_at": None}
     assert (processed["consumer"], processed["lease_expires_at"]) == ("admin", None)
 
 
@@ -107,6 +108,7 @@ def test_the_timeline_goes_with_the_message_to_its_dead_letter_queue_and_home(
         "delivered",
         "dead_lettered",
         "redriven",
+        "delivered",
         "processed",
     ]
 
@@ -154,6 +156,7 @@ def test_a_failed_message_is_tried_again_at_once_with_all_its_attempts(
         "redriven",
         "delivered",
         "requeued",
+        "delivered",
         "processed",
     ]
 

@@ -216,6 +216,7 @@ class Inserts:
         return Message(
             draft.id, row.queue.name, _LEASED, 1, 0, draft.max_attempts, updated, available, draft.expires_at, until,
             token, holder, Verdict.NONE, None, None, draft.priority, now, draft.key, draft.attributes, draft.content,
+            updated,
         )  # fmt: skip
 
     def _gather_plain(self, shared: tuple[Any, ...], draft: Draft) -> None:
@@ -240,7 +241,8 @@ class Inserts:
         self._rows.append(
             (
                 draft.id, row.id, state, attempt, 0, draft.max_attempts, updated, available, draft.expires_at, due,
-                token, holder, 0, None, None, draft.priority, now, draft.key, draft.attributes, self._inline(draft),
+                token, holder, 0, None, None, updated if state == _LEASED else None, draft.priority, now, draft.key,
+                draft.attributes, self._inline(draft),
             )
         )  # fmt: skip
 

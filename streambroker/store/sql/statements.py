@@ -14,13 +14,13 @@ from streambroker.core.message import Message, Standing, State, Verdict
 
 _STANDING = (
     "id, queue_id, state, attempt, failures, max_attempts, updated_at, available_at, expires_at, due_at, lease, "
-    "holder, verdict, error, dead_letter"
+    "holder, verdict, error, dead_letter, delivered_at"
 )
 _MESSAGE = _STANDING + ', priority, created_at, "key", attributes, content'
 CONTENT = "ifnull(message.content, (SELECT body FROM content WHERE content.id = message.id))"
 MESSAGE_COLUMNS = _STANDING + f', priority, created_at, "key", attributes, {CONTENT}'
 """What `message()` takes, of the table ``message``."""
-_ROW = "(" + ",".join("?" * 20) + ")"
+_ROW = "(" + ",".join("?" * 21) + ")"
 _GIVEN = "(SELECT value FROM json_each(?))"
 
 CHUNKS = (64, 8, 1)
@@ -35,7 +35,8 @@ _SHARED = 7
 
 
 def _plain_rows(count: int) -> str:
-    row = "(?{id}, ?1, ?2, ?3, 0, NULL, ?4, ?4, NULL, ?7, ?5, ?6, 0, NULL, NULL, 0, ?4, NULL, NULL, ?{content})"
+    standing = "?{id}, ?1, ?2, ?3, 0, NULL, ?4, ?4, NULL, ?7, ?5, ?6, 0, NULL, NULL, iif(?2 = 2, ?4, NULL)"
+    row = f"({standing}, 0, ?4, NULL, NULL, ?{{content}})"
     firsts = range(_SHARED + 1, _SHARED + 1 + 2 * count, 2)
     return ", ".join(row.format(id=first, content=first + 1) for first in firsts)
 
@@ -47,8 +48,8 @@ SELECT_READY = (
     "AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, id LIMIT ?"
 )
 LEASE = (
-    "UPDATE message SET state = 2, attempt = attempt + 1, verdict = 0, lease = ?, holder = ?, due_at = ?, "
-    f"updated_at = ? WHERE id IN {_GIVEN}"
+    "UPDATE message SET state = 2, attempt = attempt + 1, verdict = 0, lease = ?1, holder = ?2, due_at = ?3, "
+    f"updated_at = ?4, delivered_at = ?4 WHERE id IN {_GIVEN}"
 )
 SELECT_STANDING = f"SELECT {_STANDING} FROM message WHERE id IN {_GIVEN}"
 ACK = f"UPDATE message SET state = 3, verdict = 1, due_at = ?, updated_at = ? WHERE id IN {_GIVEN}"
@@ -126,7 +127,7 @@ def standing(row: Any, names: Mapping[int, str]) -> Standing:
     """A row of `_STANDING`; the queue's name is empty where the queue was dropped."""
     return Standing(
         row[0], names.get(row[1], ""), _STATES[row[2]], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10],
-        row[11], _VERDICTS[row[12]], row[13], row[14],
+        row[11], _VERDICTS[row[12]], row[13], row[14], row[15],
     )  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def message(row: Any, queue: str) -> Message:
     """A row of `MESSAGE_COLUMNS`."""
     return Message(
         row[0], queue, _STATES[row[2]], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
-        _VERDICTS[row[12]], row[13], row[14], row[15], row[16], row[17], row[18], row[19],
+        _VERDICTS[row[12]], row[13], row[14], row[16], row[17], row[18], row[19], row[20], row[15],
     )  # fmt: skip
 
 
@@ -143,5 +144,5 @@ def leased(row: Any, queue: str, terms: LeaseTerms, now: int) -> Message:
     token, holder, until = terms
     return Message(
         row[0], queue, State.LEASED, row[3] + 1, row[4], row[5], now, row[7], row[8], until, token, holder,
-        Verdict.NONE, row[13], row[14], row[15], row[16], row[17], row[18], row[19],
+        Verdict.NONE, row[13], row[14], row[16], row[17], row[18], row[19], row[20], now,
     )  # fmt: skip

@@ -138,9 +138,7 @@ class Webhooks:
 
         return await self._run(work)
 
-    async def change(
-        self, webhook_id: str, changed: Callable[[Webhook], Webhook], most: int = 0
-    ) -> Webhook | Refused:
+    async def change(self, webhook_id: str, changed: Callable[[Webhook], Webhook], most: int = 0) -> Webhook | Refused:
         """Store what `changed` makes of a webhook, and answer it; `changed` is called on the store's thread.
 
         `most` as for `add`, looked at where the webhook acts for another user from now on.
@@ -151,7 +149,8 @@ class Webhooks:
             if found is None:
                 return Refused.NO_WEBHOOK
             after = changed(found)
-            if most and after.username != found.username and _count(connection, after.username) >= most:
+            other = found.orphaned or after.username != found.username
+            if most and other and _count(connection, after.username) >= most:
                 return Refused.TOO_MANY
             connection.execute(_UPDATE, (*_row(after)[1:], webhook_id))
             return after
@@ -194,8 +193,8 @@ class Webhooks:
 
 
 def _count(connection: sqlite3.Connection, username: str) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM webhooks WHERE username = ?", (username,)).fetchone()
-    return int(count)
+    counted = connection.execute("SELECT count(*) FROM webhooks WHERE username = ? AND orphaned = 0", (username,))
+    return int(counted.fetchone()[0])
 
 
 def _select(connection: sqlite3.Connection, webhook_id: str) -> Webhook | None:
@@ -209,7 +208,9 @@ def _read(rows: Iterable[tuple[object, ...]]) -> list[Webhook]:
 
 def _webhook(row: dict[str, object]) -> Webhook:
     row["headers"] = _headers.decode(str(row["headers"]))
-    return msgspec.convert(row, Webhook, strict=False)
+    for name in ("disabled", "orphaned"):
+        row[name] = bool(row[name])
+    return msgspec.convert(row, Webhook)
 
 
 def _row(webhook: Webhook) -> tuple[object, ...]:
