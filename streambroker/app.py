@@ -51,7 +51,8 @@ class Lobby:
             )
             await send({"type": "http.response.body", "body": b'{"status":"alive"}'})
             return
-        await refuse(scope, send, Overloaded("the broker is starting", retry_after_ms=1_000))
+        starting = "the broker is starting: it opens and recovers its data"
+        await refuse(scope, send, Overloaded(starting, retry_after_ms=1_000))
 
 
 async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> None:

@@ -264,6 +264,10 @@ class Node:
         if port := self._settings.metrics_port:
             self._metrics_port = MetricsPort(self._metrics, port)
 
+    def insider(self) -> tuple[str, str]:
+        """See `AuthService.insider`."""
+        return self._auth.insider()
+
     async def password_shown(self) -> None:
         """`password` was printed; until then each start makes another one."""
         await self._auth.users.first_password_shown()

@@ -229,11 +229,11 @@ class Broker:
         redriven = 0
         while limit is None or redriven < limit:
             chunk = CHUNK if limit is None else min(CHUNK, limit - redriven)
-            ids = await self._store.submit(Redrive(name, source, chunk, self.clock()))
-            moved = len(ids)
+            items: list[Settled] = await self._store.submit(Redrive(name, source, chunk, self.clock()))
+            moved = len(items)
             redriven += moved
             if self.events.watched:
-                self.events.redriven(name, ids, source)
+                self.events.redriven(name, items)
             if moved:
                 self._tick.due(self.clock())
                 self._notifier.notify(name)
@@ -640,7 +640,7 @@ class Broker:
         if retried.refusal is not None:
             raise NotFound("there is no such message")
         if self.events.watched:
-            self.events.retried(retried)
+            self.events.redriven(retried.queue, [retried])
         if retried.due_at is not None:
             self._tick.due(retried.due_at)
         self._notifier.notify(retried.queue)

@@ -17,8 +17,7 @@ class QueueEvent(NamedTuple):
     """Something happened to a message of `queue`; `status` is what it has there since. `at` in ms since 1970.
 
     `attempt` counts deliveries: it is 0 of a message that is new to the queue. One that fails there and moves to its
-    dead-letter queue has the number of its last delivery. It is left 0 of messages that a redrive made ready again where
-    they had failed: the store does not tell.
+    dead-letter queue has the number of its last delivery.
     """
 
     event: EventName
@@ -87,16 +86,11 @@ class Observers:
             about = [(message.id, message.attempt) for message in messages]
             self._tell("message_delivered", queue, about, Status.PROCESSING)
 
-    def redriven(self, queue: str, ids: Sequence[int], source: str | None) -> None:
-        """Failed messages are ready again; or dead letters, which come home as new ones."""
-        if ids and queue in self.watched:
-            name: EventName = "message_requeued" if source is None else "new_message"
-            self._tell(name, queue, [(number, 0) for number in ids], Status.PENDING)
-
-    def retried(self, item: Settled) -> None:
-        """One failed message is ready again."""
-        if item.queue in self.watched:
-            self._tell("message_requeued", item.queue, [(item.id, item.attempt)], Status.PENDING)
+    def redriven(self, queue: str, items: Sequence[Settled]) -> None:
+        """Failed messages are ready again in `queue`: there, or dead letters, which come home as new ones."""
+        if items and queue in self.watched:
+            name: EventName = "message_requeued" if items[0].queue == queue else "new_message"
+            self._tell(name, queue, [(item.id, item.attempt) for item in items], Status.PENDING)
 
     def dropped(self, queue: str) -> None:
         """The queue was deleted, with all that was in it."""

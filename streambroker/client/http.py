@@ -217,7 +217,7 @@ def checked_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not the URL of a broker, such as http://127.0.0.1:8000")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("credentials do not belong into a URL, nor does a query; give a token, or username and password")
+        raise ValueError("a URL holds no credentials and no query; give a token, or username and password")
     _ = parts.port  # raises ValueError where it is no number
     return url.rstrip("/")
 

@@ -53,7 +53,7 @@ class Tokens(Model, frozen=True):
     access_token: str
     refresh_token: str
     expires_in: float
-    token_type: str = "bearer"
+    token_type: str = "bearer"  # noqa: S105
 
     def __repr__(self) -> str:
         return f"Tokens(expires_in={self.expires_in!r})"  # a traceback must not let its reader in

@@ -183,7 +183,10 @@ class Lapsed(msgspec.Struct, frozen=True):
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """Up to `limit` failed messages of `queue`, or dead letters that `source` holds of it, ready again."""
+    """Up to `limit` failed messages of `queue`, or dead letters that `source` holds of it, ready again.
+
+    Answers a list of `Settled` (fate READY).
+    """
 
     queue: str
     source: str | None

@@ -254,7 +254,7 @@ class MemoryEngine:
         left = [m.due_at for m in self._messages.values() if m.due_at is not None and m.queue in self._queues]
         return Lapsed(items, min(left, default=None))
 
-    def _redrive(self, command: Redrive) -> list[int]:
+    def _redrive(self, command: Redrive) -> list[Settled]:
         config = self._queue(command.queue).config
         if command.source is None:
             found = self._in(command.queue, State.FAILED)
@@ -265,12 +265,13 @@ class MemoryEngine:
                 for m in self._in(command.source, State.READY, State.DELAYED, State.FAILED)
                 if m.dead_letter and msgspec.json.decode(m.dead_letter)["queue"] == command.queue
             ]
-        found = sorted(found, key=paging.position)[: command.limit]
-        for message in found:
+        items: list[Settled] = []
+        for message in sorted(found, key=paging.position)[: command.limit]:
             before = _standing(message)
             after = lifecycle.redrive(before, command.queue, config, command.now)
             self._write(after, timeline.redriven(before, after))
-        return [message.id for message in found]
+            items.append(settled(before, lifecycle.Ruling(None, after, Fate.READY)))
+        return items
 
     def _retry(self, command: Retry) -> Settled:
         message = self._messages.get(command.id)

@@ -198,3 +198,13 @@ class Endpoint(NamedTuple):
     """Whether a GET may be asked as HEAD too: not where it takes something."""
     limit: Kind | None = Kind.DEFAULT
     """Which rate limit counts it; None: none does."""
+    session: bool = False
+    """Only for somebody who has logged in: an API key does not do."""
+    takes: Mapping[str, Any] = {}
+    """Further media types of the body, with the type of what it holds: `str` is text, `bytes` is anything."""
+    gives: Mapping[str, Any] = {}
+    """Further media types of a successful answer, likewise; of ``text/event-stream`` the type of an event's data."""
+    headers: Mapping[str, str] = {}
+    """Request headers that this one looks at beside those that all of its kind do, and what they say."""
+    answer_headers: Mapping[str, str] = {}
+    """Headers that its successful answers have beside the usual ones, and what they say."""

@@ -9,7 +9,7 @@ from streambroker.core.errors import NotFound
 from streambroker.core.lifecycle import Event, Fate
 from streambroker.core.message import DeadLetter, Message, State
 from streambroker.core.policy import DAY_MS
-from streambroker.store.contract import Depth, DropQueue, Lapsed, Redrive
+from streambroker.store.contract import Depth, DropQueue, Lapsed, Redrive, Settled
 from tests.store.subjects import START, Bench, ids, wish
 
 ALL = 1_000
@@ -21,8 +21,8 @@ def note(message: Message) -> DeadLetter:
 
 
 async def redrive(bench: Bench, queue: str = "q", source: str | None = None, limit: int = ALL) -> list[int]:
-    found: list[int] = await bench.apply(Redrive(queue, source, limit, bench.now))
-    return found
+    found: list[Settled] = await bench.apply(Redrive(queue, source, limit, bench.now))
+    return [item.id for item in found]
 
 
 # -- the tick ----------------------------------------------------------------------------------------------------------

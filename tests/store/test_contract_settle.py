@@ -30,7 +30,7 @@ async def test_an_ack_processes_the_message(bench: Bench) -> None:
     answer = await bench.ack(message)
     assert answer == Settled(
         message.id, None, "q", "q", State.PROCESSED, Fate.PROCESSED, False, 1, answer.due_at, message.lease, START,
-        "ann", True,
+        "ann", True, 1,
     )  # fmt: skip
     stored = await bench.stored(message.id)
     assert (stored.state, stored.verdict, stored.updated_at) == (State.PROCESSED, Verdict.ACKED, START + 40)

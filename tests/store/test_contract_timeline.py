@@ -207,8 +207,9 @@ async def test_a_failed_message_that_is_retried_is_ready_without_failures(bench:
     bench.now += 30
     answer = await retry(bench, message.id)
     assert answer == Settled(
-        message.id, None, "q", "q", State.READY, Fate.READY, False, 1, bench.now + 500, message.lease, bench.now, "ann"
-    )
+        message.id, None, "q", "q", State.READY, Fate.READY, False, 1, bench.now + 500, message.lease, bench.now, "ann",
+        False, 1,
+    )  # fmt: skip
     stored = await bench.stored(message.id)
     assert (stored.failures, stored.attempt, stored.error, stored.available_at) == (0, 1, "bad", bench.now)
     assert (await records(bench, message))[-1] == Record(bench.now, Mark.REDRIVEN, 1)

@@ -471,7 +471,7 @@ class SqliteEngine:
         left = self._db.execute(sql.NEXT_DUE).fetchone()
         return Lapsed(items, left[0] if left else None)
 
-    def _redrive(self, command: Redrive) -> list[int]:
+    def _redrive(self, command: Redrive) -> list[Settled]:
         home = self.catalog.row(command.queue)
         if command.source is None:
             found = self._db.execute(sql.SELECT_FAILED, (home.id, command.limit)).fetchall()
@@ -479,8 +479,9 @@ class SqliteEngine:
             source = self.catalog.row(command.source)
             found = self._db.execute(sql.SELECT_DEAD, (source.id, command.queue, command.limit)).fetchall()
         befores = [sql.standing(values, self.catalog.names) for values in found]
-        self._redriven([(b, lifecycle.redrive(b, command.queue, home.config, command.now)) for b in befores])
-        return [standing.id for standing in befores]
+        changes = [(b, lifecycle.redrive(b, command.queue, home.config, command.now)) for b in befores]
+        self._redriven(changes)
+        return [settled(before, Ruling(None, after, Fate.READY)) for before, after in changes]
 
     def _retry(self, command: Retry) -> Settled:
         before = self._standings([command.id]).get(command.id)

@@ -181,6 +181,18 @@ class AuthService:
             self._verified.put(token, principal)
         return principal
 
+    def insider(self) -> tuple[str, str]:
+        """An admin, and an access token of it: for the program that the broker runs in, which has the signing key too.
+
+        No session is stored for it; the token ends by its own time. Raises `Unauthenticated` where no admin may log in.
+        """
+        account = self.users.first_admin()
+        if account is None:
+            raise _wrong_login()
+        sid = self._random_bytes(SID_CHARACTERS // 2).hex() + account.generation
+        token = self._tokens.issue(account.username, sid, self._random_bytes(16).hex(), self._clock())
+        return account.username, token
+
     def still(self, principal: Principal) -> Principal | None:
         """Who `principal` is by now: the very same where nothing has changed, None when its session or key has ended.
 

@@ -50,6 +50,11 @@ class Users:
         """The user of that name as it is now."""
         return self._users.get(username)
 
+    def first_admin(self) -> Account | None:
+        """The first admin by name who may log in."""
+        admins = [one for one in self._users.values() if one.role is Role.ADMIN and not one.disabled]
+        return min(admins, key=lambda account: account.username, default=None)
+
     def page(self, after: str, most: int) -> list[Account]:
         """Users by name, those after `after`."""
         names = sorted(name for name in self._users if name > after)

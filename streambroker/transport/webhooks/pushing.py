@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -15,7 +15,6 @@ from streambroker.broker.holder import LostReason
 from streambroker.core.errors import BrokerError
 from streambroker.core.lifecycle import Event, LeaseTerms, Settlement
 from streambroker.core.message import Attributes, Message, weight
-from streambroker.core.names import format_id
 from streambroker.protocol.messages import shown
 from streambroker.store.sql.webhooks import Webhook
 from streambroker.transport.webhooks.circuit import Circuit
@@ -33,22 +32,20 @@ _attributes = msgspec.json.Decoder(Attributes)
 
 
 class Post(Protocol):
-    """Makes one signed request, once it is its turn, and notes it in the log. Raises `Stopped`."""
+    """Makes one signed request when its turn comes, and notes it in the log."""
 
-    async def __call__(self, message: Message, body: bytes, headers: Headers, going: Callable[[], bool], /) -> Answer:
-        """`going` tells, when it is its turn, whether the request is still to be made."""
-
-
-class Stopped(Exception):
-    """The request was not made: the webhook, or its right to the message, ended before its turn came."""
+    async def __call__(
+        self, message: Message, body: bytes, headers: Headers, going: Callable[[], bool], /
+    ) -> Answer | None:
+        """`going` is asked, when it is its turn, whether the request is still to be made; None where it was not."""
 
 
 class Push:
     """One run of one webhook, from when it is enabled or changed until it is no more; a `broker.Holder`.
 
     Owns the messages that it works on, one task each. Leases last as long as the requests do, and those are bounded by
-    `timeout_ms`. `missing` tells why it may not take messages (None: it may), `given_up` hears why it is to be disabled,
-    `turned` that its circuit has opened or closed, `ended` that its queue was deleted.
+    `timeout_ms`. `may` is asked before each request whether it still has the right to. `given_up` hears why it is to be
+    disabled, and ends it at once; `turned` that its circuit has opened or closed; `ended` that its queue was deleted.
     """
 
     session_lease = True
@@ -58,7 +55,7 @@ class Push:
         webhook: Webhook,
         broker: Broker,
         post: Post,
-        missing: Callable[[], str | None],
+        may: Callable[[], bool],
         given_up: Callable[[str], None],
         turned: Callable[[], None],
         ended: Callable[[], None],
@@ -72,7 +69,7 @@ class Push:
         self.closed = False
         self._broker = broker
         self._post = post
-        self._missing = missing
+        self._may = may
         self._given_up = given_up
         self._turned = turned
         self._ended = ended
@@ -191,14 +188,11 @@ class Push:
     def _done(self, task: asyncio.Task[None]) -> None:
         message = self._working.pop(task)
         self._bytes -= weight(message.content, message.attributes)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("webhook %s failed at a message", self.webhook.id, exc_info=error)
-        if (lease := self.held.get(message.id)) is not None and lease == message.lease:
-            # Nothing has settled it: it was broken off. Unseen where it was never sent.
-            self._broker.let_go(self, message.id)
-            item = Settlement(message.id, Event.RELEASE, lease, unseen=message.id in self._unsent)
-            self._give_back(item)
-        self._unsent.discard(message.id)
+        if message.id in self._unsent:
+            self._unsent.discard(message.id)
+            if self.held.get(message.id) == message.lease:
+                self._broker.let_go(self, message.id)
+                self._broker.release([message])
         if not self._working:
             self._idle.set()
             if self.closed:
@@ -209,17 +203,19 @@ class Push:
     async def _push(self, message: Message) -> None:
         if not self._broker.knows(self.queue):
             return
-        body = shown(message, self._broker.queue(self.queue).config, delivered=True)
-        headers = trace_headers(message)
         try:
-            answer = await self._post(message, body, headers, lambda: self._going(message))
-        except Stopped:
-            return
-        await self._settle(self._verdict(message, answer))
+            body = shown(message, self._broker.queue(self.queue).config, delivered=True)
+            answer = await self._post(message, body, trace_headers(message), lambda: self._going(message))
+        except Exception:  # a lease that lasts until somebody settles it must be settled
+            log.exception("webhook %s failed at a message", self.webhook.id)
+            answer = Answer("unreachable", 0, error="the broker failed at this; its log says why")
+            self._unsent.discard(message.id)
+        if answer is not None:
+            await self._settle(self._verdict(message, answer))
 
     def _going(self, message: Message) -> bool:
         """Asked when a request's turn has come: whether it still is to be made."""
-        if self.closed or self._missing() is not None or self.held.get(message.id) != message.lease:
+        if self.closed or not self._may() or self.held.get(message.id) != message.lease:
             return False
         self._unsent.discard(message.id)
         self.delivered += 1
@@ -264,9 +260,6 @@ class Push:
                 log.warning("settling a message of webhook %s has to wait: %s", self.webhook.id, error.detail)
                 await asyncio.sleep(_RETRY_S)
 
-    def _give_back(self, item: Settlement) -> None:
-        self._broker.release_one(item)
-
 
 def trace_headers(message: Message) -> list[tuple[bytes, bytes]]:
     """The message's trace context, where it is one: publishers may write anything there."""
@@ -281,7 +274,3 @@ def failure(answer: Answer) -> str:
     said = f"the receiver answered {answer.status}" if answer.status is not None else answer.outcome
     return f"webhook: {said}{f': {answer.error}' if answer.error else ''}"[:_MAX_REASON]
 
-
-def never_sent(messages: Sequence[Message]) -> list[str]:
-    """Their ids as users write them."""
-    return [format_id(message.id) for message in messages]
