@@ -10,11 +10,13 @@ import uvloop
 from bench.clients.contract import Client
 from bench.clients.nats_jetstream import NatsClient
 from bench.clients.ours import OursClient
+from bench.clients.ours_sdk import SdkClient
 from bench.clients.redis_streams import LeanRedisClient, RedisPyClient
 from bench.loads import Job, run
 
 CLIENTS: dict[str, type] = {
     "ours": OursClient,
+    "ours-sdk": SdkClient,
     "unobserved": OursClient,
     "redis": RedisPyClient,
     "redis-lean": LeanRedisClient,

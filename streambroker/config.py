@@ -18,6 +18,8 @@ from msgspec import Meta
 from streambroker.core.errors import ConfigError
 
 PREFIX = "STREAMBROKER_"
+CLIENT_VARIABLES = frozenset(f"{PREFIX}{name}" for name in ("URL", "TOKEN", "USERNAME", "PASSWORD"))
+"""Who calls which broker, for the SDK and the commands that use it: a broker does not look at them."""
 OFF = "off"
 _TRUE, _FALSE = ("on", "true", "1"), (OFF, "false", "0")
 _is_rate = re.compile(
@@ -99,11 +101,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_in_flight_per_user: Annotated[int, Meta(ge=0, description="Leases of a member at a time; 0: any.")] = 100_000
     max_queues: Annotated[int, Meta(ge=1, le=1_000_000, description="Queues of everybody together.")] = 10_000
     max_queues_per_user: Annotated[int, Meta(ge=0, description="Queues that a member may create; 0: any.")] = 1_000
+    max_webhooks_per_user: Annotated[int, Meta(ge=0, description="Webhooks that act for a user; 0: any.")] = 20
     max_stored_bytes: Annotated[Bytes, Meta(description="Size of the data file; 0: what the disk holds.")] = 0
     max_stored_bytes_per_user: Annotated[
         Bytes, Meta(description="Content in the queues that a member created; 0: any.")
     ] = 0
     auto_create_queues: Annotated[bool, Meta(description="Create a queue at its first use.")] = True
+    graphql: Annotated[bool, Meta(description="Serve GraphQL at /graphql, which takes the extra graphql.")] = True
+    webhooks: Annotated[bool, Meta(description="Push messages to URLs, which takes the extra webhooks.")] = True
+    webhook_allow_private: Annotated[
+        Names, Meta(description="Networks that webhooks may reach though they are not public, such as 10.1.0.0/16.")
+    ] = ()
     heartbeat_ms: Annotated[int, Meta(ge=100, le=600_000, description="Interval of WebSocket pings.")] = 10_000
     drain_timeout_ms: Annotated[int, Meta(ge=0, le=600_000, description="How long a stop waits for acks.")] = 10_000
 
@@ -147,7 +155,9 @@ def data_directory(flags: Mapping[str, Any], environment: Mapping[str, str] = os
 def _found(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
     given = {name: value for name, value in flags.items() if value is not None}
     variables = {
-        key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)
+        key.removeprefix(PREFIX).lower(): value
+        for key, value in environment.items()
+        if key.startswith(PREFIX) and key not in CLIENT_VARIABLES
     }
     from_environment = variables.pop("config", None)
     file = given.pop("config", None) or from_environment
@@ -288,6 +298,15 @@ def _networks(value: Names) -> str | None:
     return "that is everybody, and anybody could then pretend to be anybody" if 0 in together else None
 
 
+def _private_networks(value: Names) -> str | None:
+    try:
+        for part in value:
+            ipaddress.ip_network(part)
+    except ValueError as error:
+        return f"{error}; name addresses or networks, such as 10.1.0.0/16"
+    return None
+
+
 def _origins(value: Names) -> str | None:
     for part in value:
         url = _url(part)
@@ -350,6 +369,7 @@ _WRONG: dict[str, Callable[[Any], str | None]] = {
     "rate_limit_storage": _storage,
     "otlp_endpoint": _collector,
     "trusted_proxies": _networks,
+    "webhook_allow_private": _private_networks,
     "allowed_origins": _origins,
     "allowed_hosts": _hosts,
     "tls_cert": _not_empty,

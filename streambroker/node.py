@@ -32,6 +32,7 @@ from streambroker.store.sql.login_failures import LoginFailures
 from streambroker.store.sql.sqlite import SqliteStore
 from streambroker.store.sql.totals import Totals
 from streambroker.transport import logs, rest
+from streambroker.transport.apidocs import ApiDocsDoor, describe
 from streambroker.transport.auth.keys import SigningKeys, configured_key, load_or_create_key
 from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
@@ -42,19 +43,23 @@ from streambroker.transport.dashboard.door import DashboardDoor
 from streambroker.transport.dashboard.feed import Feed, Sources
 from streambroker.transport.front import Front, Hosts
 from streambroker.transport.gate import Gate
+from streambroker.transport.graphql.absent import NOT_INSTALLED, OFF, Absent, GraphQL
 from streambroker.transport.http import Endpoint
 from streambroker.transport.limiting import Guard, Kind, RateLimits
 from streambroker.transport.login import LoginDoor
 from streambroker.transport.metrics import MetricsDoor, MetricsPort
-from streambroker.transport.openapi import describe
 from streambroker.transport.presence import Presence
 from streambroker.transport.proxies import TrustedProxies
 from streambroker.transport.resource import Counters, Nowhere, Resource
 from streambroker.transport.rest.queues import Oldest
 from streambroker.transport.routes import routes
+from streambroker.transport.sdk import SdkDoor
+from streambroker.transport.sse import EventsDoor
 from streambroker.transport.status import Readiness, Status, StatusDoor
 from streambroker.transport.totals import TotalsKeeper
 from streambroker.transport.users import UserDoor
+from streambroker.transport.webhooks.opening import Options as WebhookOptions
+from streambroker.transport.webhooks.opening import WebhookService
 from streambroker.transport.websocket import Sockets, WebSocketDoor
 
 if TYPE_CHECKING:
@@ -113,11 +118,23 @@ class Node:
         self._oldest: Oldest = lambda names: asyncio.to_thread(watching.oldest, names)
         sources = Sources(watching.depths, self._oldest, usage.look, delivery.look, publish.look)
         self.feed = Feed(broker, self._presence.consumers, self._status, sources)
+        self.streams = EventsDoor(broker, self._presence, self._counters, wall_ms)
         self._lag = LoopLag()
         self._tasks = [asyncio.create_task(run) for run in (self._access.run(), self._lag.run())]
         self._metrics_port: MetricsPort | None = None
+        self._graphql: GraphQL | None = None
         self._tracing: Tracing | None = None
         auth.on_changed(self._presence.changed)
+        self.webhooks = WebhookService(
+            store.work,
+            broker,
+            auth.users,
+            auth.keys,
+            self._presence.consumers,
+            WebhookOptions(settings.webhooks, settings.webhook_allow_private, settings.max_webhooks_per_user),
+            wall_ms,
+        )
+        auth.on_changed(self.webhooks.fleet.changed)
 
     @classmethod
     async def open(
@@ -178,6 +195,7 @@ class Node:
             node._tracing = tracing
             node.password = await auth.users.first_start(settings.admin_password)
             await broker.start()
+            await node.webhooks.fleet.start()
             await node._count()
         except OSError as error:
             await store.close()
@@ -207,14 +225,19 @@ class Node:
             *UserDoor(self._auth).endpoints(),
             *StatusDoor(broker, self._status, self._store.watching.depths, self._readiness).endpoints(),
             *ConsumersDoor(broker, self._presence.consumers).endpoints(),
+            *self.webhooks.endpoints(),
+            *self.streams.endpoints(),
             *self._metrics.endpoints(),
             *logs.LogsDoor(log_directory(settings)).endpoints(),
         ]
-        endpoints.append(describe(endpoints))
+        self._graphql = served = self._graphql_over(endpoints, gate, limits)
+        endpoints += served.endpoints()
+        endpoints += describe(endpoints)
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
         resources = {path: Resource(path, group, gate, counters) for path, group in by_path.items()}
+        of_graphql = served.routes(resources)
         resources[logs.ANY_FILE] = resources["/logs/{filename}"]
         socket_door = WebSocketDoor(
             broker,
@@ -232,18 +255,36 @@ class Node:
             self.feed, self._auth.authenticate, self._presence, self._rates, gate.refused, wall_ms
         )
         page = static.StaticDoor(static.directory(), counters)
-        paths = [*routes(resources, socket_door), *feed_door.routes(), *page.routes()]
+        paths = [*routes(resources, socket_door), *feed_door.routes(), *page.routes(), *ApiDocsDoor(counters).routes()]
+        paths += of_graphql
+        paths += SdkDoor(counters).routes()
         router = Router(paths, default=Nowhere(gate, counters), redirect_slashes=False)
         client_address = self._proxies.client_address if settings.trusted_proxies else None
         return Front(router, self._hosts, settings.allowed_origins, client_address)
+
+    def _graphql_over(self, endpoints: Sequence[Endpoint], gate: Gate, limits: Limits) -> GraphQL:
+        """GraphQL over these endpoints of REST, or what says why there is none."""
+        if not self._settings.graphql:
+            return Absent(OFF, gate, self._counters)
+        try:
+            from streambroker.transport.graphql.doors import Doors  # what it needs is an extra
+        except ModuleNotFoundError as error:
+            if error.name not in ("graphql", "strawberry"):
+                raise
+            return Absent(NOT_INSTALLED, gate, self._counters)
+        authenticate, presence = self._auth.authenticate, self._presence
+        return Doors(self.broker, endpoints, gate, authenticate, presence, self._counters, limits, wall_ms)
 
     def _collected(self, gate: Gate, connections: Callable[[], int]) -> Metrics:
         broker, watching, counters = self.broker, self._store.watching, self._counters
 
         def open_by_kind() -> dict[str, int]:
             sockets, polls, boards = len(self.sockets.open), counters.long_polls, len(self.feed.open)
-            http = max(connections() - sockets - polls - boards, 0)
-            return {"http": http, "websocket": sockets, "long_poll": polls, "dashboard": boards}
+            streams = counters.streams
+            graphql = 0 if self._graphql is None else self._graphql.connections
+            http = max(connections() - sockets - polls - boards - streams - graphql, 0)
+            known = {"websocket": sockets, "long_poll": polls, "sse": streams, "dashboard": boards}
+            return {"http": http, **known, "graphql": graphql}
 
         queues = QueueSources(broker.traffic, watching.depths, watching.oldest, broker.clock)
         node = NodeSources(
@@ -256,6 +297,8 @@ class Node:
             partial(gate.refused.auth_failures, counters.requests),
             gate.refused.rate_limited,
             lambda: broker.draining,
+            self.webhooks.fleet.outcomes,
+            self.webhooks.fleet.under_way,
         )
         return Metrics([NodeCollector(node), QueueCollector(queues)])
 
@@ -282,8 +325,12 @@ class Node:
         while await self.broker.processing() and time.monotonic() < deadline and not hurrying.done():
             await asyncio.wait([hurrying], timeout=_DRAIN_LOOK_S)
         hurrying.cancel()
+        await self.webhooks.fleet.close()
         await self.sockets.close_all(4503, "the broker is stopping")
         await self.feed.close_all(4503, "the broker is stopping")
+        if self._graphql is not None:
+            await self._graphql.close_all(4503, "the broker is stopping")
+        await self.streams.close_all()
 
     async def close(self) -> None:
         """Close what `open` opened."""
@@ -292,6 +339,7 @@ class Node:
         await asyncio.wait(self._tasks)
         if self._metrics_port is not None:
             await self._metrics_port.close()
+        await self.webhooks.fleet.close()
         await self._totals.save()
         await self._rates.close()
         await self._auth.close()

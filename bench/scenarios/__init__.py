@@ -18,6 +18,7 @@ from bench.scenarios.logins import logins
 from bench.scenarios.observe import observe
 from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
+from bench.scenarios.sdk import sdk
 
 Scenario = Callable[[Plan, Progress], Outcome]
 
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rest-single": rest_single,
     "publish": publish,
     "flow": flow,
+    "sdk": sdk,
     "drain": drain,
     "latency": latency,
     "idle": idle,

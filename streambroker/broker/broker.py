@@ -663,13 +663,14 @@ class Broker:
     async def catch_up(self) -> int | None:
         """Do all that is due by now, for a clock that leaps; answers when the next thing is (None: nothing is).
 
-        What became ready by it has been handed to those who wait for it when this returns.
+        What became ready by it has been offered to those who wait for it when this returns.
         """
-        while (following := await self._do_overdue(now := self.clock())) is not None and following <= now:
-            pass
-        # Claims that the above has begun are ahead of this command, and so are their answers.
-        while await self._store.submit(Sweep(self.clock(), CHUNK)):
-            pass
+        following: int | None = 0
+        while (next_due := await self._do_overdue(self.clock())) != following:
+            following = next_due
+            # Claims that the above has begun are ahead of this command, and so are their answers. They bring new dates.
+            while await self._store.submit(Sweep(self.clock(), CHUNK)):
+                pass
         return following
 
     async def _do_overdue(self, now: int) -> int | None:

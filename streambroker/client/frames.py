@@ -1,4 +1,4 @@
-"""The frames of ``streambroker.v1+json`` as a client sees them: what the broker says, decoded, and what we say, encoded.
+"""The frames of ``streambroker.v1+json`` as a client sees them: what the broker says, and what we say.
 
 Hot frames are put together from texts that are JSON already; a message's content is never parsed here.
 """

@@ -393,7 +393,7 @@ class LogFile(Model, frozen=True):
 class QueueEvent(Model, frozen=True):
     """Something happened in a queue. `event` is the kind, `id` what to give as `last_event_id` to go on after it."""
 
-    event: str
+    event: str = ""
     message_id: str = ""
     queue: str = ""
     status: str = ""

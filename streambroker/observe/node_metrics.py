@@ -64,7 +64,7 @@ class NodeSources:
     """Where the figures come from; each may be asked from any thread.
 
     `confirm` and `lag` are in seconds, `delivery` in milliseconds. `connections`, `auth_failures` and `rate_limited`
-    are by kind.
+    are by kind, `webhook_deliveries` by outcome.
     """
 
     confirm: Histogram
@@ -76,6 +76,8 @@ class NodeSources:
     auth_failures: Callable[[], Mapping[str, int]]
     rate_limited: Callable[[], Mapping[str, int]]
     draining: Callable[[], bool]
+    webhook_deliveries: Callable[[], Mapping[str, int]] = dict
+    webhook_requests: Callable[[], int] = int
 
 
 class NodeCollector(Collector):
@@ -125,6 +127,15 @@ class NodeCollector(Collector):
                 "streambroker_rate_limited", "Requests and frames that a rate limit refused.", labels=["kind"]
             ),
             sources.rate_limited(),
+        )
+        yield _by(
+            CounterMetricFamily(
+                "streambroker_webhook_deliveries", "Requests to webhooks, by what came of them.", labels=["outcome"]
+            ),
+            sources.webhook_deliveries(),
+        )
+        yield GaugeMetricFamily(
+            "streambroker_webhook_requests", "Requests to webhooks that are under way.", value=sources.webhook_requests()
         )
 
 

@@ -41,6 +41,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A JWT begins with {" in base64; so does its head alone, and one without a signature.
     (re.compile(r"eyJ[\w-]{6,}(?:\.[\w-]*)*", re.A), MASK),
     (re.compile(r"(sb[kr]_)[\w-]+", re.A), rf"\1{MASK}"),
+    (re.compile(r"(whsec_)[\w+/=-]+", re.A), rf"\1{MASK}"),
     (re.compile(r"(://[^\s/:@]{0,256}:)[^\s/]{1,256}@"), rf"\1{MASK}@"),
     (re.compile(r"(?<=[\w/.%~*-])\?[^\s\"']+"), rf"?{MASK}"),
     # SQLAlchemy adds what was bound to the statement, payloads among it.
@@ -48,7 +49,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 # One of these stands in every text that a pattern could change, so that most texts are searched once.
 _suspicious = re.compile(
-    r"passw|pwd|secret|token|key|credential|authorization|cookie|bearer|eyj|sb[kr]_|://|\?|\[parameters", re.I
+    r"passw|pwd|secret|token|key|credential|authorization|cookie|bearer|eyj|sb[kr]_|whsec_|://|\?|\[parameters", re.I
 ).search
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from streambroker.core.errors import BrokerError, problem
+from streambroker.core.errors import BrokerError, Problem, problem
 from streambroker.core.names import QueueName
 from streambroker.core.policy import LeaseMs, Milliseconds
 from streambroker.protocol.json import encode
-from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, Reason
+from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut, Reason
 
 SUBPROTOCOL = "streambroker.v1+json"
 MAX_CREDIT = 10_000
@@ -103,7 +103,9 @@ class Ping(Frame, frozen=True, tag="ping"):
 ClientFrame = Hello | Publish | Subscribe | Unsubscribe | Pause | Resume | Ack | Nack | Extend | Refresh | Ping
 
 
-class _Welcome(msgspec.Struct, tag_field="op", tag="welcome", omit_defaults=True):
+class Welcome(msgspec.Struct, tag_field="op", tag="welcome", omit_defaults=True):
+    """The first answer on a connection; `expires_in` in seconds until the token ends, if it does."""
+
     session: str
     heartbeat_ms: int
     max_frame: int
@@ -119,7 +121,9 @@ class Result(msgspec.Struct, omit_defaults=True, gc=False):
     code: str | None = None
 
 
-class _Ok(msgspec.Struct, tag_field="op", tag="ok", omit_defaults=True, gc=False):
+class Ok(msgspec.Struct, tag_field="op", tag="ok", omit_defaults=True, gc=False):
+    """Done, with what was asked for."""
+
     id: FrameId
     message_ids: list[str] | None = None
     duplicates: list[int] | None = None
@@ -127,48 +131,70 @@ class _Ok(msgspec.Struct, tag_field="op", tag="ok", omit_defaults=True, gc=False
     durability: str | None = None
 
 
-class _Error(msgspec.Struct, tag_field="op", tag="error", gc=False):
+class Error(msgspec.Struct, tag_field="op", tag="error", gc=False):
+    """The frame with that id was refused; with `id` null also what no frame asked for."""
+
     id: FrameId
-    problem: msgspec.Struct
+    problem: Problem
 
 
-class _Lost(msgspec.Struct, tag_field="op", tag="lease_lost"):
+class Deliver(msgspec.Struct, tag_field="op", tag="deliver"):
+    """Messages of a subscription, each with its lease. It is written by `deliver()`, which copies no content."""
+
+    sub: str
+    messages: list[MessageOut]
+
+
+class Lost(msgspec.Struct, tag_field="op", tag="lease_lost"):
+    """These are no longer yours."""
+
     sub: str
     ids: list[str]
-    reason: str
+    reason: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["expired", "deleted", "settled"]})]
 
 
-class _Expiring(msgspec.Struct, tag_field="op", tag="expiring"):
+class Expiring(msgspec.Struct, tag_field="op", tag="expiring"):
+    """The token ends in so many seconds: send `refresh`."""
+
     expires_in: int
 
 
-class _Draining(msgspec.Struct, tag_field="op", tag="draining"):
+class Draining(msgspec.Struct, tag_field="op", tag="draining"):
+    """The broker stops: finish and acknowledge within so many milliseconds."""
+
     deadline_ms: int
+
+
+class Pong(msgspec.Struct, tag_field="op", tag="pong"):
+    """I am here."""
+
+
+ServerFrame = Welcome | Ok | Deliver | Lost | Expiring | Draining | Pong | Error
 
 
 def welcome(frame_id: FrameId, session: str, heartbeat_ms: int, max_frame: int, expires_in: int | None) -> bytes:
     """The first answer on a connection; `expires_in` in seconds until the token ends."""
-    return encode(_Welcome(session, heartbeat_ms, max_frame, expires_in, frame_id))
+    return encode(Welcome(session, heartbeat_ms, max_frame, expires_in, frame_id))
 
 
 def ok(frame_id: FrameId) -> bytes:
     """Done."""
-    return encode(_Ok(frame_id))
+    return encode(Ok(frame_id))
 
 
 def published(frame_id: FrameId, ids: list[str], duplicates: list[int], durability: str | None) -> bytes:
     """The messages are stored."""
-    return encode(_Ok(frame_id, ids, duplicates, durability=durability))
+    return encode(Ok(frame_id, ids, duplicates, durability=durability))
 
 
 def settled(frame_id: FrameId, results: list[Result]) -> bytes:
     """What became of each id."""
-    return encode(_Ok(frame_id, results=results))
+    return encode(Ok(frame_id, results=results))
 
 
 def error(frame_id: FrameId, fault: BrokerError, session: str) -> bytes:
     """The problem document of a frame that was refused."""
-    return encode(_Error(frame_id, problem(fault, session)))
+    return encode(Error(frame_id, problem(fault, session)))
 
 
 def deliver(sub: str, messages: Iterable[bytes]) -> bytes:
@@ -178,20 +204,20 @@ def deliver(sub: str, messages: Iterable[bytes]) -> bytes:
 
 def lease_lost(sub: str, ids: list[str], reason: str) -> bytes:
     """These are no longer yours."""
-    return encode(_Lost(sub, ids, reason))
+    return encode(Lost(sub, ids, reason))
 
 
 def expiring(expires_in: int) -> bytes:
     """The token ends in so many seconds: send `refresh`."""
-    return encode(_Expiring(expires_in))
+    return encode(Expiring(expires_in))
 
 
 def draining(deadline_ms: int) -> bytes:
     """The broker stops: finish and acknowledge within so many milliseconds."""
-    return encode(_Draining(deadline_ms))
+    return encode(Draining(deadline_ms))
 
 
-PONG = b'{"op":"pong"}'
+PONG = encode(Pong())
 
 
 def batch(frames: list[bytes]) -> bytes:

@@ -20,6 +20,7 @@ from streambroker.transport.resource import Counters
 MEDIA_TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
+    ".ts": b"application/typescript; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
     ".json": b"application/json",
     ".svg": b"image/svg+xml",
@@ -31,6 +32,7 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 # Neither up, nor hidden files: no part begins with a dot.
 _is_path = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/){0,5}[A-Za-z0-9_][A-Za-z0-9._-]{0,99}").fullmatch
 # Only a name that changes with what is in the file can be kept for ever.
@@ -60,9 +62,7 @@ class FileDoor:
     again, so that a checkout needs no restart. Memory is bounded by the directory.
     """
 
-    def __init__(
-        self, directory: Path, pages: Mapping[str, Page], assets: str, counters: Counters, whose: str
-    ) -> None:
+    def __init__(self, directory: Path, pages: Mapping[str, Page], assets: str, counters: Counters, whose: str) -> None:
         self._directory = directory.resolve()
         self._pages = pages
         self._assets = assets
@@ -92,8 +92,8 @@ class FileDoor:
         await _send(scope, send, asset, unchanged, _never_changes(path) is not None, policy or self._policy())
 
     def _policy(self) -> str:
-        """Of a file that is no page of ours: what holds for the first one."""
-        return next(iter(self._pages.values())).policy
+        """Of a file that is no page of ours: what holds for the first one, or nothing at all where there are none."""
+        return next((page.policy for page in self._pages.values()), _NOTHING)
 
     def asset(self, path: str) -> Asset:
         """The file at that path. Raises `NotFound`."""

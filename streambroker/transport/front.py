@@ -187,7 +187,10 @@ _PREFLIGHT = [
     (
         b"access-control-allow-headers",
         b", ".join(
-            (b"authorization", b"content-type", b"idempotency-key", b"traceparent", b"x-request-id", *OPTION_HEADERS)
+            (
+                *(b"authorization", b"content-type", b"idempotency-key", b"last-event-id", b"traceparent"),
+                *(b"x-request-id", *OPTION_HEADERS),
+            )
         ),
     ),
     (b"access-control-max-age", b"%d" % _CORS_MAX_AGE_S),

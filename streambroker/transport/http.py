@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from streambroker.core.access import Action, Principal, require
 from streambroker.core.errors import (
@@ -26,9 +26,9 @@ from streambroker.core.names import is_queue_name, parse_id
 from streambroker.protocol.json import JsonDecoder
 from streambroker.transport.gate import Gate
 from streambroker.transport.limiting import Kind
-from streambroker.transport.problems import Reply, reply
+from streambroker.transport.problems import Headers, Reply, reply
 
-__all__ = ["Call", "ClientLeft", "Endpoint", "Handler", "Reply", "reply"]
+__all__ = ["Call", "ClientLeft", "Endpoint", "Handler", "Reply", "Streaming", "reply"]
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -177,7 +177,17 @@ class Call:
             pass
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+class Streaming(Protocol):
+    """An answer that is told piece by piece, for as long as it takes; counted when it begins."""
+
+    @property
+    def status(self) -> int: ...
+    async def answer(self, scope: Scope, send: Send, headers: Headers) -> None:
+        """Send it, with these headers beside its own."""
+        ...
+
+
+Handler = Callable[[Call], Awaitable[Reply | Streaming]]
 
 
 class Endpoint(NamedTuple):
@@ -198,12 +208,16 @@ class Endpoint(NamedTuple):
     """Whether a GET may be asked as HEAD too: not where it takes something."""
     limit: Kind | None = Kind.DEFAULT
     """Which rate limit counts it; None: none does."""
+    media: str | None = None
+    """The media type of what it answers, where it is not the usual one of the type in `answers`."""
     session: bool = False
     """Only for somebody who has logged in: an API key does not do."""
     takes: Mapping[str, Any] = {}
     """Further media types of the body, with the type of what it holds: `str` is text, `bytes` is anything."""
     gives: Mapping[str, Any] = {}
-    """Further media types of a successful answer, likewise; of ``text/event-stream`` the type of an event's data."""
+    """Further media types of a successful answer, likewise."""
+    events: Mapping[str, Any] = {}
+    """Of an answer that is a stream of events: their names, with the types of their data."""
     headers: Mapping[str, str] = {}
     """Request headers that this one looks at beside those that all of its kind do, and what they say."""
     answer_headers: Mapping[str, str] = {}

@@ -60,5 +60,5 @@ class LoginDoor:
                 public=True,
                 codes=("unauthenticated", "refresh_raced"),
             ),
-            Endpoint("POST", "/logout", self.logout, "Log out", answers={204: None}),
+            Endpoint("POST", "/logout", self.logout, "Log out", answers={204: None}, session=True),
         ]

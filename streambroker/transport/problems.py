@@ -9,13 +9,13 @@ from starlette.types import Scope, Send
 from streambroker.core.errors import BrokerError, MethodNotAllowed, problem
 from streambroker.protocol.json import encode
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 # Nothing that the broker answers is to be kept by a cache, or taken for a page by a browser.
-_ALWAYS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-_ALWAYS_LINES = b"".join(b"%b: %b\r\n" % field for field in _ALWAYS)
-
-Headers = tuple[tuple[bytes, bytes], ...]
+ALWAYS: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_ALWAYS_LINES = b"".join(b"%b: %b\r\n" % field for field in ALWAYS)
 
 
 class Reply(NamedTuple):
@@ -57,7 +57,7 @@ async def respond(scope: Scope, send: Send, answer: Reply, more: Headers = ()) -
     if whole is not None:
         await whole(status, b"%b%b\r\n" % (_ALWAYS_LINES, b"\r\n".join([b"%b: %b" % field for field in fields])), body)
         return
-    await send({"type": "http.response.start", "status": status, "headers": [*_ALWAYS, *fields]})
+    await send({"type": "http.response.start", "status": status, "headers": [*ALWAYS, *fields]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from streambroker.core.errors import BrokerError, Internal, MethodNotAllowed, NotFound
 from streambroker.transport.counting import Requests
 from streambroker.transport.gate import Gate
-from streambroker.transport.http import Call, ClientLeft, Endpoint
+from streambroker.transport.http import Call, ClientLeft, Endpoint, Streaming
 from streambroker.transport.limiting import Kind
 from streambroker.transport.problems import Reply, problem_reply, refuse, respond
 
@@ -38,6 +38,7 @@ class Counters:
     def __init__(self, note: Note | None = None) -> None:
         self.earlier = 0
         self.long_polls = 0
+        self.streams = 0
         self.requests = Requests()
         self._note = note
 
@@ -99,9 +100,12 @@ class Resource:
             fault = Internal("the broker failed at this; its log says why, under this request's id")
             answer = problem_reply(fault, scope["streambroker.request_id"])
         self._counters.answered(scope, method, self._template, answer.status, began)
-        await respond(scope, send, answer, self._gate.told(scope))
+        if isinstance(answer, Reply):
+            await respond(scope, send, answer, self._gate.told(scope))
+        else:
+            await answer.answer(scope, send, self._gate.told(scope))
 
-    async def _answer(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply:
+    async def _answer(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply | Streaming:
         if endpoint is None:
             await self._gate.pass_in(scope, Kind.DEFAULT)
             raise MethodNotAllowed(f"{scope['method']} is not for this path; it takes {self._allow}", self._allow)

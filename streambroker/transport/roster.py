@@ -1,4 +1,4 @@
-"""Who consumes what at the moment, by whatever door: subscriptions and parked polls."""
+"""Who consumes what at the moment, by whatever door: subscriptions, parked polls and webhooks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from streambroker.protocol.times import rfc3339
 SAMPLE_MS = 5_000
 """How often a seat's rate is measured: it is one of the last five to ten seconds."""
 
-Kind = Literal["websocket", "long_poll"]
+Kind = Literal["websocket", "long_poll", "webhook"]
 LeaseMode = Literal["session", "fixed"]
 
 
 class Consumer(msgspec.Struct):
-    """A consumer as users are told of it. `sub` is the subscription's name, null for a poll."""
+    """A consumer as users are told of it.
+
+    `sub` is the subscription's name or the webhook's id, null for a poll; `address` is the webhook's host.
+    """
 
     id: str
     kind: Kind

@@ -61,6 +61,7 @@ class Status:
     def figures(self, depth: Depth, whole: bool) -> schemas.Figures:
         """With the messages of these queues together; what others do is told only of the `whole`, else it is 0."""
         counters, usage = self.counters, self.usage
+        connections = schemas.Connections(len(self._sockets.open), counters.long_polls, counters.streams)
         return schemas.Figures(
             depth[State.READY] + depth[State.DELAYED],
             depth[State.LEASED],
@@ -72,7 +73,7 @@ class Status:
             round(time.monotonic() - self._started, 3),
             counters.by_route() if whole else {},
             counters.by_status() if whole else {},
-            schemas.Connections(len(self._sockets.open), counters.long_polls, 0) if whole else _NO_CONNECTIONS,
+            connections if whole else _NO_CONNECTIONS,
         )
 
     def stats(self, depths: Mapping[str, Depth], whole: bool) -> schemas.Stats:

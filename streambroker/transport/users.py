@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from streambroker.core.access import Principal, Role, require_admin, require_session
 from streambroker.core.errors import NotFound, invalid
-from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.times import milliseconds, rfc3339
 from streambroker.store.sql.accounts import Account
 from streambroker.store.sql.api_keys import ApiKey
@@ -48,7 +48,8 @@ class UserDoor:
         given = await call.json(_user)
         if given.username == _RESERVED:
             raise invalid("/username", f"{_RESERVED!r} stands for the caller in paths; take another name")
-        return reply(_shown(await self._auth.users.add(given.username, given.password, given.role, given.grants)), 201)
+        made = await self._auth.users.add(given.username, given.password, given.role, given.grants)
+        return Reply(201, encode(_shown(made)), ((b"location", f"/users/{made.username}".encode()),))
 
     async def get_user(self, call: Call) -> Reply:
         """Look at a user. For admins."""
@@ -174,6 +175,8 @@ class UserDoor:
                 schemas.UserIn,
                 {201: schemas.UserOut},
                 codes=("conflict",),
+                session=True,
+                answer_headers={"Location": "The path of the user."},
             ),
             Endpoint("GET", "/users/me", self.who_am_i, "Who am I", answers={200: schemas.Me}),
             Endpoint(
@@ -184,6 +187,7 @@ class UserDoor:
                 new_password,
                 pair,
                 codes=("conflict",),
+                session=True,
             ),
             Endpoint("GET", user, self.get_user, "Look at a user", answers={200: schemas.UserOut}),
             Endpoint(
@@ -194,13 +198,30 @@ class UserDoor:
                 schemas.UserChange,
                 {200: schemas.UserOut},
                 codes=("conflict",),
+                session=True,
             ),
-            Endpoint("DELETE", user, self.delete_user, "Delete a user", answers={204: None}, codes=("conflict",)),
-            Endpoint("POST", keys, self.create_key, "Make an API key", schemas.ApiKeyIn, {201: schemas.ApiKeyMade}),
+            Endpoint(
+                "DELETE",
+                user,
+                self.delete_user,
+                "Delete a user",
+                answers={204: None},
+                codes=("conflict",),
+                session=True,
+            ),
+            Endpoint(
+                "POST",
+                keys,
+                self.create_key,
+                "Make an API key",
+                schemas.ApiKeyIn,
+                {201: schemas.ApiKeyMade},
+                session=True,
+            ),
             Endpoint(
                 "GET", keys, self.list_keys, "List API keys", None, {200: schemas.ApiKeyList}, schemas.KeyListQuery
             ),
-            Endpoint("DELETE", key, self.delete_key, "Delete an API key", answers={204: None}),
+            Endpoint("DELETE", key, self.delete_key, "Delete an API key", answers={204: None}, session=True),
         ]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import msgspec
 import pytest
 from openapi_spec_validator import validate
@@ -19,6 +23,7 @@ from streambroker.protocol.json import JsonDecoder
 from streambroker.transport.examples import BODIES, IN_PATH
 from streambroker.transport.http import Call, Endpoint, Reply
 from streambroker.transport.openapi import document
+from streambroker.transport.openapi.naming import TAGS
 from streambroker.transport.rawbody import OPTION_HEADERS
 
 PUBLISHES = ("/publish", "/queues/{queue}/messages", "/queues/{queue}/messages/batch")
@@ -56,6 +61,24 @@ def resolved(api: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def parameters(api: dict[str, Any], operation: dict[str, Any]) -> list[dict[str, Any]]:
+    return [resolved(api, parameter) for parameter in operation["parameters"]]
+
+
+def bodies(api: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every Media Type Object of requests and answers, and where it is."""
+    for name, operation in operations(api):
+        for media, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{name} {media}", content
+        for status, response in operation["responses"].items():
+            for media, content in resolved(api, response).get("content", {}).items():
+                yield f"{name} {status} {media}", content
+
+
+def examples(content: dict[str, Any]) -> list[Any]:
+    return [content["example"]] if "example" in content else [e["value"] for e in content["examples"].values()]
+
+
 def codes(api: dict[str, Any], operation: dict[str, Any]) -> set[str]:
     """Every code that the operation says it can answer."""
     found: set[str] = set()
@@ -82,9 +105,9 @@ async def test_every_operation_names_the_codes_of_its_kind(api: dict[str, Any]) 
             assert {"unauthenticated", "forbidden", "rate_limited"} <= told, name
         if "requestBody" in operation:
             assert {"too_large", "unsupported_media_type", "invalid"} <= told, name
-        if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+        if any(parameter["in"] == "path" for parameter in parameters(api, operation)):
             assert "not_found" in told, name
-        if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+        if any(parameter["in"] == "query" for parameter in parameters(api, operation)):
             assert "invalid" in told, name
         if name.removeprefix("POST ") in PUBLISHES:
             assert {"draining", "queue_full", "storage_full", "not_found"} <= told, name
@@ -121,14 +144,93 @@ async def test_every_answer_carries_the_headers_of_its_status(api: dict[str, Any
         assert status not in due or headers[due[status]]["required"] is True
 
 
-async def test_every_body_has_an_example(api: dict[str, Any]) -> None:
+async def test_every_request_and_answer_has_examples_that_fit_its_schema(api: dict[str, Any]) -> None:
+    seen = 0
+    for where, content in bodies(api):
+        assert examples(content), where
+        schema = {**content["schema"], "components": api["components"]}
+        validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+        for example in examples(content):
+            assert [error.message for error in validator.iter_errors(example)] == [], where
+            seen += 1
+    assert seen > 300
+
+
+async def test_an_example_of_an_answer_holds_all_that_the_answer_may_hold(api: dict[str, Any]) -> None:
+    """What is made up from a schema has members, and those that a person wrote are in the schema."""
+    for where, content in bodies(api):
+        for example in examples(content):
+            schema = resolved(api, content["schema"])
+            if isinstance(example, dict) and "properties" in schema:
+                assert set(example) <= set(schema["properties"]), where
+                assert set(schema.get("required", ())) <= set(example), where
+
+
+async def test_every_code_of_a_problem_has_an_example_of_its_own(api: dict[str, Any]) -> None:
+    for name, response in api["components"]["responses"].items():
+        content = response["content"]["application/problem+json"]
+        told = content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+        assert {code: example["value"]["code"] for code, example in content["examples"].items()} == {c: c for c in told}
+        assert all(example["value"]["detail"] for example in content["examples"].values()), name
+
+
+async def test_every_parameter_says_what_it_is(api: dict[str, Any]) -> None:
     for name, operation in operations(api):
-        if "requestBody" in operation:
-            schema = resolved(api, operation["requestBody"]["content"]["application/json"]["schema"])
-            assert schema.get("examples"), name
-        for parameter in operation.get("parameters", ()):
-            if parameter["in"] == "path":
-                assert re.fullmatch(parameter["schema"]["pattern"], parameter["example"]), name
+        for parameter in parameters(api, operation):
+            assert parameter["description"], name
+            if "example" in parameter:
+                validator = jsonschema.Draft202012Validator(parameter["schema"])
+                assert [error.message for error in validator.iter_errors(parameter["example"])] == [], name
+            assert parameter["in"] != "path" or "example" in parameter or "pattern" in parameter["schema"], name
+        assert "X-Request-ID" in {parameter["name"] for parameter in parameters(api, operation)}
+
+
+async def test_operations_have_names_for_generated_clients_and_headings_with_a_text(api: dict[str, Any]) -> None:
+    told = {tag["name"]: tag["description"] for tag in api["tags"]}
+    for name, operation in operations(api):
+        assert re.fullmatch("[a-z][A-Za-z0-9]{2,40}", operation["operationId"]), name
+        (tag,) = operation["tags"]
+        assert told[tag] == TAGS[tag], f"{name} stands under a heading that nobody described"
+        assert operation["summary"] and operation["description"]
+
+
+async def test_who_may_ask_is_said_by_the_security_schemes(api: dict[str, Any]) -> None:
+    assert api["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert {name: scheme["scheme"] for name, scheme in api["components"]["securitySchemes"].items()} == {
+        "bearer": "bearer",
+        "apiKey": "bearer",
+    }
+    session = {name for name, operation in operations(api) if operation.get("security") == [{"bearer": []}]}
+    assert session == {
+        *("POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"),
+        *("POST /users", "PATCH /users/{username}", "DELETE /users/{username}"),
+    }
+
+
+async def test_the_document_says_whose_it_is(api: dict[str, Any]) -> None:
+    info = api["info"]
+    assert info["license"]["identifier"] == "Apache-2.0"
+    assert info["version"] and info["contact"]["name"] and info["summary"]
+
+
+def test_the_document_is_the_same_in_every_process() -> None:
+    """Sets and hashes differ from one to the next; the description does not, so that it can be compared."""
+    made = {_made(seed) for seed in ("0", "1", "2")}
+    assert len(made) == 1
+
+
+def _made(seed: str) -> bytes:
+    code = (
+        "import sys, msgspec\n"
+        "from streambroker.protocol.messages import Limits\n"
+        "from streambroker.transport import rest, users, login, openapi\n"
+        "none = None\n"
+        "doors = [*rest.endpoints(none, Limits(), none, none, none, none)]\n"
+        "doors += [*users.UserDoor(none).endpoints(), *login.LoginDoor(none).endpoints()]\n"
+        "sys.stdout.buffer.write(msgspec.json.encode(openapi.document(doors)))\n"
+    )
+    env = {**os.environ, "PYTHONHASHSEED": seed}
+    return subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("type_", BODIES, ids=lambda type_: type_.__name__)
@@ -137,7 +239,7 @@ def test_an_example_is_a_body_that_is_taken(type_: Any) -> None:
 
 
 async def test_a_path_names_a_queue_as_the_broker_takes_it(api: dict[str, Any]) -> None:
-    (parameter,) = api["paths"]["/queues/{queue}"]["get"]["parameters"]
+    parameter = api["paths"]["/queues/{queue}"]["get"]["parameters"][0]
     takes = re.compile(parameter["schema"]["pattern"]).search
     assert all(takes(name) for name in (IN_PATH["queue"], "a", "A-9._", "9" * 128))
     assert not any(takes(name) for name in ("", "-a", ".", "a/b", "a b", "é", "9" * 129, "\u202ea", "a\0", "<img>"))
@@ -145,11 +247,12 @@ async def test_a_path_names_a_queue_as_the_broker_takes_it(api: dict[str, Any]) 
 
 async def test_a_raw_message_has_its_options_as_headers_of_the_same_types(api: dict[str, Any]) -> None:
     operation = api["paths"]["/queues/{queue}/messages"]["post"]
-    headers = {p["name"].lower(): p["schema"] for p in operation["parameters"] if p["in"] == "header"}
-    assert {name.decode() for name in OPTION_HEADERS} | {"idempotency-key", "traceparent"} == set(headers)
+    headers = {p["name"].lower(): p["schema"] for p in parameters(api, operation) if p["in"] == "header"}
+    options = {name.decode() for name in OPTION_HEADERS} | {"idempotency-key", "traceparent", "x-request-id"}
+    assert options <= set(headers)
     assert (headers["x-message-priority"]["minimum"], headers["x-message-priority"]["maximum"]) == (0, 9)
     assert headers["x-message-available-at"]["format"] == "date-time"
-    assert set(operation["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
+    assert {"application/json", "application/octet-stream"} <= set(operation["requestBody"]["content"])
 
 
 async def test_the_schemas_say_times_statuses_and_contents_in_json_schemas_words(api: dict[str, Any]) -> None:
@@ -166,7 +269,7 @@ async def test_the_schemas_say_times_statuses_and_contents_in_json_schemas_words
 
 async def test_a_query_parameter_is_never_null(api: dict[str, Any]) -> None:
     for name, operation in operations(api):
-        for parameter in operation.get("parameters", ()):
+        for parameter in parameters(api, operation):
             assert "null" not in str(parameter["schema"]), (name, parameter["name"])
 
 
@@ -181,7 +284,8 @@ def test_a_text_answer_and_a_parameter_that_nobody_knows_are_described_too() -> 
     operation = api["paths"]["/files/{some_name}"]["get"]
     validate(api)
     assert operation["description"] == "Serve some text."
-    assert operation["responses"]["200"]["content"] == {"text/plain": {"schema": {"type": "string"}}}
+    assert operation["responses"]["200"]["content"]["text/plain"]["schema"] == {"type": "string"}
+    assert (operation["operationId"], operation["tags"]) == ("serve", ["Files"])
     assert "429" not in operation["responses"]
-    (parameter,) = operation["parameters"]
+    parameter = operation["parameters"][0]
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("some_name", "path", True)

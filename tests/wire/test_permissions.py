@@ -68,7 +68,8 @@ NEEDS |= {"GET /metrics": EVERYTHING, "GET /consumers": None, "DELETE /consumers
 SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
 # What only the session of an admin may do: a key that leaked must not make itself a user that outlives it.
 NEEDS |= dict.fromkeys(("POST /users", "PATCH /users/{username}", "DELETE /users/{username}"), "admin session")
-ELSEWHERE = {"DELETE /consumers/{consumer_id}"}  # takes somebody who consumes: test_consumers.py
+WATCH = "GET /queues/{queue}/events"  # an answer without an end: see below
+ELSEWHERE = {"DELETE /consumers/{consumer_id}", WATCH}  # takes somebody who consumes: test_consumers.py
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
 BODIES: dict[str, Any] = {
     "POST /queues/{queue}/messages": {"content": 1},
@@ -250,6 +251,14 @@ def test_d12_over_rest(operation: str, who: str, whos: dict[str, Who], anonymous
         missing = operation in ("GET /logs/{filename}", "DELETE /consumers/{consumer_id}")
         assert answer.status_code not in ({401, 403} if missing else {401, 403, 404}), answer.text
         assert answer.status_code < 500
+
+
+@pytest.mark.parametrize("who", WHOS)
+def test_d12_over_events(who: str, whos: dict[str, Who], anonymous: httpx.Client, place: Place) -> None:
+    token = whos[who].token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with anonymous.stream("GET", f"/queues/{place.queue}/events", headers=headers) as answer:
+        assert answer.status_code == (whos[who].expected("view") or 200)
 
 
 @pytest.mark.parametrize("who", WHOS)

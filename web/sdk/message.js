@@ -51,7 +51,10 @@ export class Message {
   #fields;
   #textOf;
   #settling;
-  #lost = new AbortController();
+  /** @type {AbortController | null} made when somebody asks: most messages are never lost */
+  #controller = null;
+  /** @type {{reason: unknown} | null} */
+  #lost = null;
   /** @type {{verdict: "ack" | "nack", answer: Promise<void>} | null} */
   #settled = null;
 
@@ -153,12 +156,20 @@ export class Message {
 
   /** Aborted when the lease is lost: work that goes on is for nothing, somebody else may be at it. */
   get signal() {
-    return this.#lost.signal;
+    this.#controller ??= new AbortController();
+    if (this.#lost) this.#controller.abort(this.#lost.reason);
+    return this.#controller.signal;
+  }
+
+  /** Whether the lease is lost, as far as is known here. */
+  get isLost() {
+    return this.#lost !== null;
   }
 
   /** The lease is lost. For the client's own parts. @param {unknown} reason */
   lose(reason) {
-    this.#lost.abort(reason);
+    this.#lost ??= { reason };
+    this.#controller?.abort(reason);
   }
 
   /** The work is done. Returns when that is committed: the message does not come back. @param {{signal?: AbortSignal}} [options] */

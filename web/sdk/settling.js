@@ -22,6 +22,7 @@ const STATUS = { not_found: 404, lease_lost: 409, already_settled: 409, not_proc
  * @property {(op: Op, fields: Record<string, unknown>, verdicts: Verdict[]) => boolean} carry sends them as one frame, and
  *   will call `answered` or `unconfirmed`; false where there is no connection
  * @property {(message: import("./message.js").Message) => boolean} brought whether it holds this message
+ * @property {boolean} busy it has several frames to confirm; it calls `dispatch` when one of them is
  */
 
 /** Owns every verdict until it is answered. */
@@ -29,11 +30,14 @@ export class Settler {
   #http;
   #timeoutMs;
   /** @type {Carrier | null} */
-  carrier = null;
-  /** @type {Verdict[]} of this turn */
+  #carrier = null;
+  /** @type {Verdict[]} of this turn, or for the next frame */
   #fresh = [];
+  #due = false;
   /** @type {Verdict[]} for REST */
   #line = [];
+  /** @type {Verdict[]} in the request that is under way, or waiting to be sent again */
+  #underway = [];
   #sending = false;
   /** @type {Set<Promise<void>>} */
   #unanswered = new Set();
@@ -56,7 +60,9 @@ export class Settler {
     signal?.throwIfAborted();
     /** @type {Verdict} */
     const verdict = { ...deferred(), op, fields, message, deadline: Date.now() + this.#timeoutMs };
-    if (this.#fresh.push(verdict) === 1) queueMicrotask(() => this.#dispatch());
+    this.#fresh.push(verdict);
+    if (!this.#due) queueMicrotask(() => ((this.#due = false), this.dispatch()));
+    this.#due = true;
     this.#unanswered.add(verdict.promise);
     const aborted = () => verdict.reject(signal?.reason);
     signal?.addEventListener("abort", aborted, { once: true });
@@ -66,6 +72,12 @@ export class Settler {
       signal?.removeEventListener("abort", aborted);
       this.#unanswered.delete(verdict.promise);
     }
+  }
+
+  /** The connection has changed; null: there is none. @param {Carrier | null} carrier */
+  carryBy(carrier) {
+    this.#carrier = carrier;
+    this.dispatch();
   }
 
   /** The results of one frame, or of one request. @param {Verdict[]} verdicts @param {any[]} results */
@@ -86,7 +98,7 @@ export class Settler {
 
   /** Returns when nothing of what goes by REST is open any more: what is delivered next is really another delivery. */
   async quiet() {
-    await Promise.allSettled(this.#line.map((verdict) => verdict.promise).concat(this.#underway.map((v) => v.promise)));
+    await Promise.allSettled([...this.#underway, ...this.#line].map((verdict) => verdict.promise));
   }
 
   /** Returns when every verdict has its answer; then nothing more is taken. */
@@ -95,19 +107,24 @@ export class Settler {
     this.#stopped.abort(new Closed());
   }
 
-  /** @type {Verdict[]} */
-  #underway = [];
-
-  #dispatch() {
-    const fresh = this.#fresh.splice(0);
-    const carrier = this.carrier;
-    /** @type {(verdict: Verdict) => boolean} */
-    const byFrame = (verdict) => carrier !== null && carrier.brought(verdict.message);
-    for (const alike of grouped(fresh.filter(byFrame))) {
-      if (!carrier?.carry(alike[0].op, alike[0].fields, alike)) this.unconfirmed(alike);
+  /**
+   * Sends what has gathered. While the connection has enough to confirm, more gathers for one frame, unless it is to go
+   * `now`; the connection calls again.
+   */
+  dispatch(now = false) {
+    const carrier = this.#carrier;
+    /** @type {Verdict[]} */
+    const byFrame = [];
+    /** @type {Verdict[]} */
+    const byRest = [];
+    for (const verdict of this.#fresh.splice(0)) {
+      (carrier?.brought(verdict.message) ? byFrame : byRest).push(verdict);
     }
-    const rest = fresh.filter((verdict) => !byFrame(verdict));
-    if (rest.length > 0) this.unconfirmed(rest);
+    if (carrier?.busy && !now) this.#fresh = byFrame;
+    else for (const alike of grouped(byFrame)) {
+      if (!carrier?.carry(alike[0].op, alike[0].fields, alike)) byRest.push(...alike);
+    }
+    if (byRest.length > 0) this.unconfirmed(byRest);
   }
 
   /** One request at a time: what gathers meanwhile shares the next one. */
@@ -118,7 +135,8 @@ export class Settler {
     for (let attempt = 0; this.#line.length > 0; ) {
       const op = this.#line[0].op;
       const batch = this.#line.filter((verdict) => verdict.op === op).slice(0, MOST_ITEMS);
-      this.#line = this.#line.filter((verdict) => !batch.includes(verdict));
+      const taken = new Set(batch);
+      this.#line = this.#line.filter((verdict) => !taken.has(verdict));
       this.#underway = batch;
       attempt = (await this.#tried(op, batch, attempt)) ? 0 : attempt + 1;
       this.#underway = [];
@@ -160,13 +178,19 @@ export class Settler {
 
 /** Those that one frame can say. @param {Verdict[]} verdicts @returns {Verdict[][]} */
 function grouped(verdicts) {
-  /** @type {Map<string, Verdict[]>} */
-  const groups = new Map();
+  /** @type {Verdict[][]} */
+  const groups = [];
+  /** @type {Map<string, Verdict[]>} the groups with room */
+  const open = new Map();
   for (const verdict of verdicts) {
     const key = `${verdict.op} ${JSON.stringify(verdict.fields)}`;
-    const alike = groups.get(key);
-    if (alike && alike.length < MOST_ITEMS) alike.push(verdict);
-    else groups.set(key, [verdict]);
+    let alike = open.get(key);
+    if (!alike || alike.length === MOST_ITEMS) {
+      alike = [];
+      open.set(key, alike);
+      groups.push(alike);
+    }
+    alike.push(verdict);
   }
-  return [...groups.values()];
+  return groups;
 }

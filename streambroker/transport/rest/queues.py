@@ -12,7 +12,7 @@ from streambroker.core.errors import invalid
 from streambroker.core.message import Status
 from streambroker.core.names import is_queue_name
 from streambroker.core.policy import QueueConfigChange
-from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.times import rfc3339
 from streambroker.store.contract import Queue
 from streambroker.transport import schemas
@@ -41,7 +41,8 @@ class QueueDoor:
         require(call.user, Action.MANAGE, given.name)
         _may_dead_letter(call, given.name, given.dead_letter_queue)
         queue, new = await self._broker.create_queue(given.name, given.config(), accountable(call.user))
-        return reply(await self._shown(queue), 201 if new else 200)
+        shown = encode(await self._shown(queue))
+        return Reply(201, shown, ((b"location", f"/queues/{queue.name}".encode()),)) if new else Reply(200, shown)
 
     async def list_queues(self, call: Call) -> Reply:
         """List the queues that one may see."""
@@ -128,7 +129,14 @@ class QueueDoor:
         return [
             Endpoint("GET", "/queues", self.list_queues, "List queues", answers=page, query=query),
             Endpoint(
-                "POST", "/queues", self.create_queue, "Create a queue", schemas.QueueIn, created, codes=("conflict",)
+                "POST",
+                "/queues",
+                self.create_queue,
+                "Create a queue",
+                schemas.QueueIn,
+                created,
+                codes=("conflict",),
+                answer_headers={"Location": "The path of the queue."},
             ),
             Endpoint("GET", one, self.get_queue, "Look at a queue", answers=shown),
             Endpoint("PATCH", one, self.change_queue, "Change a queue's configuration", QueueConfigChange, shown),

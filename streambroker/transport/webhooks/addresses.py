@@ -27,7 +27,8 @@ MAX_ADDRESSES = 4
 """How many addresses of a name are tried. All are checked."""
 
 _PRINTABLE = re.compile(r"[!-~]+").fullmatch
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_is_name = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*").fullmatch
 # As the URL standard says: a host whose last label is a number is an IPv4 address, however it is written.
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?").fullmatch
 
@@ -133,7 +134,7 @@ def _host(parts: SplitResult) -> str:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
             raise _refused("has a number as its host; write an IPv4 address as four decimal numbers") from None
-    if not _NAME.fullmatch(host.removesuffix(".")):
+    if not _is_name(host.removesuffix(".")):
         raise _refused("has a host that is no name; write an international one in Punycode (xn--…)")
     return host.removesuffix(".")
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
+from functools import cache
 from weakref import WeakValueDictionary
 
 from streambroker.store.sql.webhooks import Delivery, Kind, Webhook
-from streambroker.transport.webhooks.addresses import Vetting, target
+from streambroker.transport.webhooks.addresses import target
+from streambroker.transport.webhooks.answers import OUTCOMES, Answer, Headers, Line, Lines
 from streambroker.transport.webhooks.journal import Journal
-from streambroker.transport.webhooks.sending import Answer, Headers, Line
 from streambroker.transport.webhooks.signing import signed
 
 MAX_REQUESTS = 500
@@ -26,23 +24,22 @@ SPARE_CONNECTIONS = 2
 class Courier:
     """Makes the requests. Owns their turns, by user and for all; used from the event loop.
 
-    `wall` gives milliseconds since 1970 UTC.
+    `lines` is called when the first request is to be made: what it takes need not be there before. `wall` gives
+    milliseconds since 1970 UTC.
     """
 
-    def __init__(self, vetting: Vetting, journal: Journal, trust: ssl.SSLContext, wall: Callable[[], int]) -> None:
+    def __init__(self, lines: Callable[[], Lines], journal: Journal, wall: Callable[[], int]) -> None:
         self.under_way = 0
-        self.outcomes: Counter[str] = Counter()
-        self._vetting = vetting
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+        self._lines = cache(lines)
         self._journal = journal
-        self._trust = trust
         self._wall = wall
         self._turns = asyncio.Semaphore(MAX_REQUESTS)
         self._turns_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def line(self, webhook: Webhook) -> Line:
         """Connections for one webhook, to be closed by whoever asked for them. Raises `Invalid`."""
-        connections = webhook.concurrency + SPARE_CONNECTIONS
-        return Line(target(webhook.url), self._vetting, connections, self._trust, lambda: self._wall() / 1_000)
+        return self._lines()(target(webhook.url), webhook.concurrency + SPARE_CONNECTIONS)
 
     async def deliver(
         self,

@@ -9,7 +9,7 @@ from collections import deque
 
 from streambroker.core.errors import BrokerError
 from streambroker.store.sql.webhooks import Delivery, Kind, Webhooks
-from streambroker.transport.webhooks.sending import Answer
+from streambroker.transport.webhooks.answers import Answer
 
 log = logging.getLogger(__name__)
 

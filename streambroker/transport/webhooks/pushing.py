@@ -17,8 +17,9 @@ from streambroker.core.lifecycle import Event, LeaseTerms, Settlement
 from streambroker.core.message import Attributes, Message, weight
 from streambroker.protocol.messages import shown
 from streambroker.store.sql.webhooks import Webhook
+from streambroker.transport.roster import Seat
+from streambroker.transport.webhooks.answers import Answer, Headers
 from streambroker.transport.webhooks.circuit import Circuit
-from streambroker.transport.webhooks.sending import Answer, Headers
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,10 @@ class Post(Protocol):
 class Push:
     """One run of one webhook, from when it is enabled or changed until it is no more; a `broker.Holder`.
 
-    Owns the messages that it works on, one task each. Leases last as long as the requests do, and those are bounded by
-    `timeout_ms`. `may` is asked before each request whether it still has the right to. `given_up` hears why it is to be
-    disabled, and ends it at once; `turned` that its circuit has opened or closed; `ended` that its queue was deleted.
+    Owns the messages that it works on, one task each; `seat` is its place among the consumers. Leases last as long as
+    the requests do, and those are bounded by `timeout_ms`. `may` is asked before each request whether it still has the
+    right to. `given_up` hears why it is to be disabled, and ends it at once; `turned` that its circuit has opened or
+    closed; `ended` that its queue was deleted.
     """
 
     session_lease = True
@@ -65,8 +67,9 @@ class Push:
         self.holder = webhook.username
         self.held: dict[int, str] = {}
         self.circuit = Circuit(webhook.failing_since)
-        self.delivered = 0
+        self.seat: Seat | None = None
         self.closed = False
+        self.last_failure: str | None = None
         self._broker = broker
         self._post = post
         self._may = may
@@ -107,6 +110,14 @@ class Push:
         if tasks:
             await asyncio.wait(tasks)
         self._leave()
+
+    def took(self) -> None:
+        """The receiver is there again: a request outside of the queue succeeded."""
+        was_open = self.circuit.open
+        self.circuit.succeeded()
+        if was_open:
+            self._turned()
+        self._wake()
 
     async def drained(self) -> None:
         """Returns when no request is under way."""
@@ -172,8 +183,9 @@ class Push:
             self._waking = asyncio.get_running_loop().call_later(ms / 1_000, self._wake)
 
     def _wake(self) -> None:
-        self._waking = None
-        self._broker.feed(self)
+        self._quiet()
+        if not self.closed:
+            self._broker.feed(self)
 
     # -- one message ---------------------------------------------------------------------------------------------------
 
@@ -218,7 +230,8 @@ class Push:
         if self.closed or not self._may() or self.held.get(message.id) != message.lease:
             return False
         self._unsent.discard(message.id)
-        self.delivered += 1
+        if self.seat is not None:
+            self.seat.delivered += 1
         return True
 
     def _verdict(self, message: Message, answer: Answer) -> Settlement:
@@ -232,6 +245,7 @@ class Push:
             self._given_up("the receiver answered 410 Gone")
             return Settlement(message.id, Event.RELEASE, token, self.holder)
         else:
+            self.last_failure = failure(answer)
             # The receiver's wish holds for everything that it gets where it says that it is too much for it.
             asked_ms = answer.retry_after_ms if answer.status in (429, 503) else None
             self.circuit.failed(now, asked_ms, self._broker.chance())
@@ -241,11 +255,11 @@ class Push:
                 token,
                 self.holder,
                 answer.retry_after_ms,
-                failure(answer),
+                self.last_failure,
                 chance=self._broker.chance(),
             )
             if self.circuit.given_up(now, self.webhook.disable_after_ms):
-                self._given_up(f"every request failed for {self.webhook.disable_after_ms} ms; {failure(answer)}")
+                self._given_up(f"failed for {self.webhook.disable_after_ms} ms without a break; {self.last_failure}")
         if self.circuit.open is not was_open:
             self._turned()
         return settlement
@@ -273,4 +287,3 @@ def failure(answer: Answer) -> str:
     """What went wrong, in words for the message's `error`."""
     said = f"the receiver answered {answer.status}" if answer.status is not None else answer.outcome
     return f"webhook: {said}{f': {answer.error}' if answer.error else ''}"[:_MAX_REASON]
-

@@ -1,7 +1,7 @@
 """One request to a receiver: to an address that was checked, no further than that, and not for long.
 
-Built on httpcore and not on what is built on that: it follows no redirects, reads no proxies from the environment, keeps
-no cookies, and unpacks no compressed answers.
+Built on httpcore, and not on what is built on that: it follows no redirects, reads no proxies from the environment,
+keeps no cookies, and unpacks no compressed answers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
 
 import httpcore
 
 from streambroker import __version__
 from streambroker.transport.webhooks.addresses import Blocked, Target, Vetting
+from streambroker.transport.webhooks.answers import Answer, Headers, Outcome
 
 CONNECT_S = 5.0
 MAX_RESPONSE = 64 * 1024
@@ -31,30 +30,31 @@ _KEEP_ALIVE_S = 4.0
 _AGENT = f"streambroker/{__version__}".encode()
 _UNREADABLE = re.compile(r"[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-Outcome = Literal["delivered", "gone", "refused", "timeout", "unreachable", "blocked"]
-Headers = Sequence[tuple[bytes, bytes]]
 
+class Lines:
+    """Makes the lines to receivers. `wall` gives milliseconds since 1970 UTC.
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a request. Without `status` no answer came, and `error` says why; `response` is how it began."""
+    Certificates are trusted that the system trusts (SSL_CERT_FILE and SSL_CERT_DIR say which), or Mozilla.
+    """
 
-    outcome: Outcome
-    latency_ms: int
-    status: int | None = None
-    error: str | None = None
-    response: str | None = None
-    retry_after_ms: int | None = None
+    def __init__(self, vetting: Vetting, wall: Callable[[], int]) -> None:
+        self._vetting = vetting
+        self._trust = httpcore.default_ssl_context()
+        self._wall = wall
+
+    def __call__(self, target: Target, connections: int) -> Line:
+        """A line that opens so many connections at a time; to be closed by whoever asked for it."""
+        return Line(target, self._vetting, connections, self._trust, self._wall)
 
 
 class Line:
     """Requests to one receiver. Owns its connections, which are nobody else's: a name on one is proven once.
 
-    `wall` gives seconds since 1970, for a Retry-After that is a date.
+    `wall` gives milliseconds since 1970, for a Retry-After that is a date.
     """
 
     def __init__(
-        self, target: Target, vetting: Vetting, connections: int, trust: ssl.SSLContext, wall: Callable[[], float]
+        self, target: Target, vetting: Vetting, connections: int, trust: ssl.SSLContext, wall: Callable[[], int]
     ) -> None:
         self._target = target
         self._vetting = vetting
@@ -134,7 +134,8 @@ class Line:
             outcome = "gone"
         elif 300 <= status < 400:
             error = "it redirects, and that is not followed"
-        wait_ms = retry_after_ms(_header(response, b"retry-after"), self._wall()) if outcome == "refused" else None
+        asked = _header(response, b"retry-after") if outcome == "refused" else None
+        wait_ms = retry_after_ms(asked, self._wall() / 1_000)
         return Answer(outcome, latency_ms, status, error, text, wait_ms)
 
     async def close(self) -> None:
@@ -165,7 +166,7 @@ async def _excerpt(response: httpcore.Response, deadline: asyncio.Timeout) -> st
 
 
 def retry_after_ms(value: str | None, now_s: float) -> int | None:
-    """How long a Retry-After (RFC 9110 §10.2.3, seconds or a date) says to wait; a day at most. None: it says nothing."""
+    """How long a Retry-After (RFC 9110 §10.2.3: seconds or a date) says to wait, a day at most; None: nothing."""
     if value is None:
         return None
     if re.fullmatch(r"\d{1,9}", value):
@@ -176,11 +177,6 @@ def retry_after_ms(value: str | None, now_s: float) -> int | None:
         return None
     left_s = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.fromtimestamp(now_s, UTC)
     return min(max(round(left_s.total_seconds() * 1_000), 0), LONGEST_RETRY_AFTER_MS)
-
-
-def default_trust() -> ssl.SSLContext:
-    """Certificates as the system trusts them (SSL_CERT_FILE adds to those), and Mozilla's list."""
-    return httpcore.default_ssl_context()
 
 
 def _header(response: httpcore.Response, name: bytes) -> str | None:

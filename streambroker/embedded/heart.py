@@ -1,0 +1,259 @@
+"""A broker within its program: the node of `serve`, opened here, and the calls that go straight to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from streambroker.client.errors import Draining, ProblemDocument, ServerError, StreambrokerTimeout
+from streambroker.client.messages import Verdict
+from streambroker.client.models import Draft, MessageInfo, Published, wire_draft
+from streambroker.config import Settings
+from streambroker.core.errors import StorageFailed, invalid
+from streambroker.core.lifecycle import Event, Settlement
+from streambroker.core.message import Message
+from streambroker.core.names import format_id, is_queue_name, parse_id
+from streambroker.embedded.clock import ManualClock
+from streambroker.embedded.inprocess import Application
+from streambroker.embedded.refusals import refused, told_as_client
+from streambroker.node import Node
+from streambroker.protocol.json import JsonDecoder
+from streambroker.protocol.messages import MAX_BATCH, DraftIn, Limits, digest, draft, shown
+from streambroker.store.contract import Published as Stored
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+MEMORY = ":memory:"
+MAX_WAIT_MS = 60_000
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in there
+_SHARED_MEMORY_BYTES = 256 * 1024 * 1024
+_LONGEST_JITTER = 1.0
+_OFF = {f"rate_limit_{name}": "off" for name in ("default", "login", "messages")}
+_A_DAY_MS = 86_400_000
+
+_draft_in = JsonDecoder[DraftIn](DraftIn)
+_info = msgspec.json.Decoder(MessageInfo).decode
+
+
+class Heart:
+    """Owns the open node and, for `:memory:`, the directory it lies in. Lives on one loop. Open with `open()`.
+
+    `admin` is the user in whose name the program acts; it may do everything.
+    """
+
+    def __init__(self, settings: Settings, clock: ManualClock | None, scratch: contextlib.ExitStack) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.closing = False
+        self.connections: list[Callable[[], int]] = []
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        self._scratch = scratch
+        self._failed: StorageFailed | None = None
+        self._limits = Limits(settings.max_message_bytes)
+        self.node: Node
+        self.admin = ""
+
+    @classmethod
+    async def open(cls, path: str | Path, clock: ManualClock | None = None, **options: Any) -> Heart:
+        """Open the data at `path`, a directory as `serve --data-dir` takes it, or `:memory:`.
+
+        `options` are settings as in the configuration file; rate limits are off unless given. With a manual clock,
+        jitter is off: every backoff takes its whole time. Raises `DataDirUnusable` (another broker has it),
+        `DataDamaged`, `ConfigError` and `msgspec.ValidationError` for an option that is none.
+        """
+        with contextlib.ExitStack() as stack:
+            directory = str(path)
+            if directory == MEMORY:
+                place = stack.enter_context(tempfile.TemporaryDirectory(prefix="streambroker-", dir=_memory()))
+                directory = str(Path(place) / "data")
+            given = {**_OFF, "log_dir": "off", "access_token_ms": _A_DAY_MS, **options, "data_dir": directory}
+            settings = msgspec.convert(given, Settings)
+            heart = cls(settings, clock, stack.pop_all())
+        try:
+            chance = {} if clock is None else {"chance": lambda: _LONGEST_JITTER}
+            heart.node = await Node.open(settings, heart._storage_failed, clock=clock, **chance)
+            heart.admin, _ = heart.node.insider()
+        except BaseException:
+            heart._scratch.close()
+            raise
+        return heart
+
+    @cached_property
+    def application(self) -> Application:
+        """The doors of `serve`, in ASGI."""
+        return self.node.application(lambda: sum(count() for count in self.connections))
+
+    def _storage_failed(self, error: StorageFailed) -> None:
+        log.critical("the storage of the embedded broker failed; it takes nothing more: %s", error)
+        self._failed = error
+
+    async def close(self) -> None:
+        """Answer who waits, give back what nobody has settled, and let go of the data. Again, it does nothing."""
+        if self.closing:
+            return
+        await asyncio.sleep(0)  # what was asked for before, acks that nobody awaits for instance, gets on its way
+        self.closing = True
+        try:
+            for end in reversed(self.on_close):
+                await end()
+            self.node.broker.drain()
+            await self.node.close()
+        finally:
+            await asyncio.to_thread(self._scratch.close)
+
+    def check_open(self) -> None:
+        """Raises `Draining` where it is closed, `ServerError` where its storage failed."""
+        if self._failed is not None:
+            raise ServerError(ProblemDocument("internal", 500, detail=f"the storage failed: {self._failed}"))
+        if self.closing:
+            raise Draining(ProblemDocument("draining", 503, detail="the broker was closed"))
+
+    # -- publish -------------------------------------------------------------------------------------------------------
+
+    async def publish(self, queue: str, drafts: Sequence[Draft]) -> tuple[Stored, str]:
+        """Store drafts, all or none; and the durability of their queue. Raises `ApiError`."""
+        self.check_open()
+        with told_as_client():
+            check_queue(queue)
+            if not 1 <= len(drafts) <= MAX_BATCH:
+                raise invalid("/messages", f"takes 1 to {MAX_BATCH:,} messages")
+            broker = self.node.broker
+            found = await broker.ensure_queue(queue)
+            now = broker.clock()
+            ids = broker.new_ids(len(drafts), now)
+            made = [
+                draft(_draft_in(_encoded(one)), number, found.config, self._limits, now, at=f"/messages/{index}")
+                for index, (one, number) in enumerate(zip(drafts, ids, strict=True))
+            ]
+            digests = [digest(one) for one in made if one.dedup_id is not None]
+            stored = await broker.publish(queue, made, digests=digests)
+        return stored, found.config.durability
+
+    async def publish_one(self, queue: str, one: Draft) -> Published:
+        """Store one message."""
+        stored, durability = await self.publish(queue, [one])
+        return Published(format_id(stored.ids[0]), bool(stored.duplicates), durability)
+
+    # -- consume -------------------------------------------------------------------------------------------------------
+
+    async def receive(self, queues: Sequence[str], most: int, wait_ms: int, lease_ms: int | None) -> list[MessageInfo]:
+        """Up to `most` messages; waits for the first only. Raises `ApiError`."""
+        self.check_open()
+        with told_as_client():
+            if not 0 <= wait_ms <= MAX_WAIT_MS:
+                raise invalid("/wait_ms", f"is 0 to {MAX_WAIT_MS:,}")
+            for name in queues:
+                check_queue(name)
+                await self.node.broker.ensure_queue(name)
+            messages = await self._consumed(queues, most, wait_ms, lease_ms)
+            return [self.shown(message) for message in messages]
+
+    async def _consumed(self, queues: Sequence[str], most: int, wait_ms: int, lease_ms: int | None) -> list[Message]:
+        """A wait ends when its time has passed, really or on the manual clock."""
+        consuming = self.node.broker.consume(queues, self.admin, most, wait_ms, lease_ms)
+        if self.clock is None or not wait_ms:
+            return await consuming
+        waiting = asyncio.ensure_future(consuming)
+        alarm = self.clock.alarm(self.clock() + wait_ms)
+        try:
+            await asyncio.wait([waiting, alarm], return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self.node.broker.release(waiting.result())
+            raise
+        finally:
+            alarm.cancel()
+            waiting.cancel()  # takes no message along
+        return []
+
+    def shown(self, message: Message) -> MessageInfo:
+        """A delivered message as every door shows it."""
+        return _info(shown(message, self.node.broker.queue(message.queue).config, delivered=True))
+
+    # -- settle --------------------------------------------------------------------------------------------------------
+
+    def settlement(self, message_id: str, lease: str | None, verdict: Verdict) -> Settlement:
+        """What to ask of the store."""
+        number, broker = parse_id(message_id) or 0, self.node.broker
+        if verdict.what == "extend":
+            until = broker.clock() + (verdict.lease_ms or 0)
+            return Settlement(number, Event.EXTEND, lease, self.admin, until=until)
+        if verdict.what == "ack":
+            return Settlement(number, Event.ACK, lease, self.admin)
+        event = Event.REQUEUE if verdict.requeue else Event.REJECT
+        delay_ms, reason = verdict.delay_ms, verdict.reason
+        return Settlement(number, event, lease, self.admin, delay_ms, reason, chance=broker.chance())
+
+    async def settle(self, message_id: str, lease: str | None, verdict: Verdict) -> None:
+        """Settle a message by its lease; durable when it returns. Raises `LeaseLost`, `AlreadySettled`, `NotFound`."""
+        self.check_open()
+        with told_as_client():
+            (settled,) = await self.node.broker.settle([self.settlement(message_id, lease, verdict)])
+        if settled.refusal is not None:
+            refused(settled.refusal)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    async def advance(self, seconds: float) -> None:
+        """Move the manual clock and do all that falls due on the way, each thing at its own time."""
+        self.check_open()
+        if (clock := self.clock) is None:
+            raise RuntimeError("the broker has no manual clock; open it with clock=ManualClock()")
+        if seconds < 0:
+            raise ValueError("time goes forward only")
+        target = clock() + round(seconds * 1_000)
+        with told_as_client():
+            while True:
+                following = await self.node.broker.catch_up()
+                clock.ring()
+                await asyncio.sleep(0)  # who was rung may set another alarm
+                coming = [at for at in (following, clock.next_alarm()) if at is not None]
+                if clock() >= target and not any(at <= target for at in coming):
+                    return
+                clock.advance_to(min([target, *coming]))
+
+
+async def within(seconds: float | None, work: Awaitable[T]) -> T:
+    """What `work` answers. Raises `StreambrokerTimeout` after that time; what became of it is unknown then."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise StreambrokerTimeout(f"this took longer than {seconds:g} s") from None
+
+
+def check_queue(name: str) -> None:
+    """Raises `Invalid` for what is no queue's name."""
+    if not is_queue_name(name):
+        raise invalid("/queue", "is not a queue's name")
+
+
+def _encoded(one: Draft) -> bytes:
+    return msgspec.json.encode(wire_draft(one))
+
+
+def _memory() -> str | None:
+    """Where files are in memory and not on a disk; None (the usual temporary directory) where there is no room."""
+    try:
+        with tempfile.TemporaryFile(dir=_SHARED_MEMORY) as probe:
+            room = _free_bytes(probe.fileno())
+    except OSError:
+        return None
+    return str(_SHARED_MEMORY) if room >= _SHARED_MEMORY_BYTES else None
+
+
+def _free_bytes(descriptor: int) -> int:
+    disk = os.fstatvfs(descriptor)
+    return disk.f_frsize * disk.f_bavail

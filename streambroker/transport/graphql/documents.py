@@ -1,0 +1,72 @@
+"""Documents, parsed and validated; those that came lately are remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import NamedTuple
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    NoSchemaIntrospectionCustomRule,
+    parse,
+    specified_rules,
+    validate,
+)
+
+from streambroker.transport.graphql.limits import MAX_TOKENS, too_much
+
+_REMEMBERED = 256
+_LARGEST = 16 * 1024
+_MOST_ERRORS = 20
+
+
+class Document(NamedTuple):
+    """A document that can be executed, or why it cannot."""
+
+    document: DocumentNode | None
+    errors: tuple[GraphQLError, ...] = ()
+
+
+class Documents:
+    """Owned by the event loop. What is new is parsed and validated in a thread: it takes up to 0.2 s.
+
+    Only who may `introspect` can ask for the schema, and gets suggestions of names.
+    """
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema = schema
+        self._known: OrderedDict[tuple[str, bool], Document] = OrderedDict()
+
+    def known(self, text: str, introspect: bool) -> Document | None:
+        """A document that came lately."""
+        found = self._known.get((text, introspect))
+        if found is not None:
+            self._known.move_to_end((text, introspect))
+        return found
+
+    async def learn(self, text: str, introspect: bool) -> Document:
+        """A document that is new."""
+        found = await asyncio.to_thread(_read, self._schema, text, introspect)
+        if len(text) <= _LARGEST:
+            self._known[text, introspect] = found
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+
+def _read(schema: GraphQLSchema, text: str, introspect: bool) -> Document:
+    try:
+        document = parse(text, max_tokens=MAX_TOKENS)
+    except GraphQLSyntaxError as error:
+        return Document(None, (error,))
+    except RecursionError:
+        return Document(None, (GraphQLError("the document nests too deep"),))
+    if errors := too_much(document):
+        return Document(None, tuple(errors))
+    rules = specified_rules if introspect else (*specified_rules, NoSchemaIntrospectionCustomRule)
+    errors = validate(schema, document, rules, max_errors=_MOST_ERRORS, hide_suggestions=not introspect)
+    return Document(None, tuple(errors)) if errors else Document(document)
