@@ -665,13 +665,18 @@ class Broker:
 
         What became ready by it has been offered to those who wait for it when this returns.
         """
-        following: int | None = 0
-        while (next_due := await self._do_overdue(self.clock())) != following:
-            following = next_due
+        before: int | None = -1
+        while True:
+            now = self.clock()
+            following = await self._do_overdue(now)
+            if following is not None and following <= now:
+                continue  # there was more than one command takes
+            if following == before:
+                return following
+            before = following
             # Claims that the above has begun are ahead of this command, and so are their answers. They bring new dates.
-            while await self._store.submit(Sweep(self.clock(), CHUNK)):
+            while await self._store.submit(Sweep(now, CHUNK)):
                 pass
-        return following
 
     async def _do_overdue(self, now: int) -> int | None:
         """Do what is due; answers when to come back."""

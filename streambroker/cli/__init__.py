@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from streambroker.cli import key, message, queue, server, token, user
+from streambroker.cli import consume, db, key, message, publish, queue, server, tail, token, user
 from streambroker.cli.exits import Exit, fail
 from streambroker.config import SettingError
 from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
@@ -22,6 +22,10 @@ __all__ = ["Exit", "app", "main"]
 
 _GROUPS: tuple[tuple[typer.Typer, str | None], ...] = (
     (server.app, None),
+    (db.app, "db"),
+    (publish.app, None),
+    (consume.app, None),
+    (tail.app, None),
     (queue.app, "queue"),
     (message.app, "message"),
     (user.app, "user"),

@@ -9,7 +9,8 @@ import inspect
 import os
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from streambroker.cli.exits import Exit, fail
 from streambroker.cli.output import Output
 
 if TYPE_CHECKING:
+    from streambroker.client import Client
     from streambroker.client.rest import Rest
 
 P = ParamSpec("P")
@@ -83,6 +85,25 @@ class Caller:
             return Rest(self.url, timeout=self.timeout, verify=self.trust(), **credentials)  # type: ignore[arg-type]
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A client for everything, which has found its broker and is known there; closed and logged out at the end."""
+        from streambroker.client import Client
+
+        credentials = self.credentials()
+        try:
+            client = Client(self.url, timeout=self.timeout, verify=self.trust(), **credentials)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        async with client:
+            # It would come back for ever to a broker that is not there; say so now.
+            await client.users.me()
+            try:
+                yield client
+            finally:
+                if "username" in credentials:
+                    await log_out(client)
 
     def trust(self) -> ssl.SSLContext:
         """The certificates that are trusted: those of the system, and of ``--cacert``."""

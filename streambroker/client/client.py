@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import ssl
@@ -14,11 +13,11 @@ import httpx
 
 from streambroker.client.connection import Reconnecting
 from streambroker.client.consuming import Consumption, LeaseMode
-from streambroker.client.errors import StreambrokerError, StreambrokerTimeout
+from streambroker.client.errors import StreambrokerError
 from streambroker.client.http import DEFAULT_TIMEOUT_S
 from streambroker.client.messages import Message
 from streambroker.client.models import Draft, Published, PublishedBatch, Scalar, Tokens
-from streambroker.client.publishing import single
+from streambroker.client.publishing import encoded
 from streambroker.client.rest import Rest
 from streambroker.client.retrying import RetryPolicy
 from streambroker.client.traffic import Traffic
@@ -39,8 +38,8 @@ class Client(Rest):
             async for message in client.consume("orders"):
                 await message.ack()
 
-    Who is asking is said as in `Rest`. Nothing is connected before it is needed; what is lost comes back by itself, with
-    growing waits, until `close()`. Many tasks may share a client, and should: what they publish and settle at a time
+    Who is asking is said as in `Rest`. Nothing is connected before it is needed; what is lost comes back by itself,
+    with growing waits, until `close()`. Many tasks may share a client, and should: what they publish and settle at a time
     goes out together. `timeout` is that of REST calls; `settle_timeout` how long an ack that is not confirmed is
     tried again; both in seconds.
     """
@@ -74,6 +73,7 @@ class Client(Rest):
         )
         self._close_timeout = close_timeout
         self._traffic = Traffic(self.http, self.messages, settle_timeout, reconnecting or Reconnecting(), verify)
+        self._publisher = self._traffic.publisher
         self._closed = False
 
     # -- publishing ----------------------------------------------------------------------------------------------------
@@ -104,7 +104,10 @@ class Client(Rest):
         publish again with a `dedup_id` of your own to be sure. Raises `QueueFull`, `NotFound`, `Forbidden`, `Invalid`,
         … where the broker refused; then it was not stored. `TypeError` for a content that is not JSON.
         """
-        publisher = self._traffic.publisher
+        publisher = self._publisher
+        if publisher.full:
+            await publisher.room(timeout)
+        self._check_open()
         draft = Draft(
             content=content,
             content_type=content_type,
@@ -120,7 +123,8 @@ class Client(Rest):
             max_attempts=max_attempts,
             traceparent=traceparent,
         )
-        return single(await self._stored(queue, [publisher.encoded(draft)], timeout))
+        published: Published = await publisher.post(queue, [encoded(draft)], True, timeout)
+        return published
 
     async def publish_many(
         self, queue: str, drafts: Sequence[Draft], *, timeout: float | None = PUBLISH_TIMEOUT_S
@@ -128,18 +132,12 @@ class Client(Rest):
         """Publish 1 to 1,000 messages, all or none; ids in the order of the drafts. As `publish` otherwise."""
         if not 1 <= len(drafts) <= BATCH:
             raise ValueError(f"a batch has 1 to {BATCH:,} messages, not {len(drafts):,}")
-        encoded = self._traffic.publisher.encoded
-        return await self._stored(queue, [encoded(draft) for draft in drafts], timeout)
-
-    async def _stored(self, queue: str, drafts: list[bytes], timeout: float | None) -> PublishedBatch:
+        publisher = self._publisher
+        if publisher.full:
+            await publisher.room(timeout)
         self._check_open()
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._traffic.publisher.stored(queue, drafts)
-        except TimeoutError:
-            trouble = self._traffic.connection.trouble
-            why = "" if trouble is None else f"; no connection: {trouble}"
-            raise StreambrokerTimeout(f"the broker has not confirmed it within {timeout:g} s{why}") from trouble
+        published: PublishedBatch = await publisher.post(queue, [encoded(draft) for draft in drafts], False, timeout)
+        return published
 
     # -- consuming -----------------------------------------------------------------------------------------------------
 

@@ -192,7 +192,7 @@ class Connection:
             raise from_code(_FINAL[end.code], end.reason)
         if end.code == 4450:
             if await self._tokens().renew(self._shown) in (None, self._shown):
-                raise from_code("unauthenticated", end.reason or "the token expired, and there is no way to a newer one")
+                raise from_code("unauthenticated", "the token expired, and there is no way to a newer one")
             return None
         if end.code == 4429:
             return _too_many(end.reason)
@@ -240,7 +240,8 @@ class Connection:
         except InvalidStatus as refused:
             raise _refusal(refused) from refused
         except (OSError, InvalidHandshake, WebSocketException, EOFError) as error:
-            raise ConnectionLost(f"cannot connect to {self._uri}: {error or type(error).__name__}", sent=False) from error
+            why = str(error) or type(error).__name__
+            raise ConnectionLost(f"cannot connect to {self._uri}: {why}", sent=False) from error
 
     @property
     def _secure(self) -> bool:

@@ -116,9 +116,10 @@ def _known(text: bytes) -> Iterable[ServerFrame]:
                 raise ProtocolError(f"the broker's frame is not what was due: {error}") from error
 
 
-def publish(frame_id: int, queue: str, drafts: Iterable[bytes]) -> bytes:
-    """Store messages, all or none; each draft is JSON already."""
-    return b'{"op":"publish","id":%d,"queue":%b,"messages":[%b]}' % (frame_id, encode(queue), b",".join(drafts))
+def publish(frame_id: int, queue: str, key: str, drafts: Iterable[bytes]) -> bytes:
+    """Store messages, all or none, and once under `key`; each draft is JSON already."""
+    head = b'{"op":"publish","id":%d,"queue":%b,"idempotency_key":%b,"messages":[%b]}'
+    return head % (frame_id, encode(queue), encode(key), b",".join(drafts))
 
 
 def request(op: str, frame_id: int, **fields: Any) -> bytes:

@@ -233,7 +233,7 @@ class MessageInfo(Model, frozen=True):
         return self.body if self.content_base64 is not None else json_value(bytes(self.raw_content))
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message to publish. `content` is any value that is JSON, or `bytes`, which stay bytes.
 
     `available_at` needs a zone, and excludes `delay_ms`. None leaves a choice to the broker.

@@ -36,7 +36,7 @@ class Traffic:
     ) -> None:
         self.connection = Connection(http.url, lambda: http.tokens, self, reconnecting=reconnecting, verify=verify)
         need = self.connection.need
-        self.publisher = Publisher(http, need, reconnecting.chance)
+        self.publisher = Publisher(http, need, reconnecting.chance, lambda: self.connection.trouble)
         self.settler = Settler(messages, need, settle_timeout, reconnecting.chance, reconnecting.sleep)
         self.consumptions = Consumptions(self.settler.settle, need, reconnecting.chance)
 

@@ -34,10 +34,11 @@ class Hello(Frame, frozen=True, tag="hello"):
 
 
 class Publish(Frame, frozen=True, tag="publish", kw_only=True):
-    """Store messages, all or none."""
+    """Store messages, all or none. The same `idempotency_key` again stores nothing and answers what it answered."""
 
     queue: QueueName
     messages: Annotated[list[DraftIn], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+    idempotency_key: Label | None = None
 
 
 class Subscribe(Frame, frozen=True, tag="subscribe", kw_only=True):

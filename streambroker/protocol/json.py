@@ -98,10 +98,12 @@ def _put_back(value: Any, marker: re.Pattern[str], pointer: str) -> None:
         members = [(name, getattr(value, name)) for name in value.__struct_fields__]
     elif isinstance(value, list):
         members = list(enumerate(value))
+    elif isinstance(value, dict):
+        members = list(value.items())
     for name, member in members:
         if isinstance(member, msgspec.Raw) and name != "headers":
             restored = msgspec.Raw(marker.sub(r"\\\1", bytes(member).decode()).encode())
-            if isinstance(value, list):
+            if isinstance(value, list | dict):
                 value[name] = restored
             else:
                 msgspec.structs.force_setattr(value, name, restored)
@@ -137,6 +139,9 @@ def _contents(value: Any, pointer: str) -> Iterator[tuple[str, bytes]]:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _contents(item, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _contents(item, f"{pointer}/{name}")
 
 
 def too_deep(pointer: str = "") -> Invalid:

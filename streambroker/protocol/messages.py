@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -155,6 +156,15 @@ def _check_headers(headers: Raw, at: str) -> None:
 def digest(draft: Draft) -> bytes:
     """What tells one content from another, for a dedup id that is used again."""
     return hashlib.blake2b(draft.content, digest_size=16).digest()
+
+
+def batch_digest(drafts: Iterable[Draft]) -> bytes:
+    """The same for a whole batch, for an idempotency key that is used again, by whatever door."""
+    whole = hashlib.blake2b(digest_size=16)
+    for one in drafts:
+        whole.update(len(one.content).to_bytes(8, "big"))
+        whole.update(one.content)
+    return whole.digest()
 
 
 class DeadLetterOut(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from streambroker.core.policy import QueueConfig, QueueConfigChange
 from streambroker.protocol.messages import DraftIn, MessageOut
 from streambroker.transport import schemas, user_schemas
 from streambroker.transport.auth.service import TokenPair
+from streambroker.transport.webhooks import schemas as webhook_schemas
 
 _MESSAGE_ID = "0199d3a4e7c00000"
 _LEASE = "Hq3vT0b1m8YxWc2k"
@@ -24,6 +25,8 @@ IN_PATH: Mapping[str, str] = {
     "key_id": "0199d3a4e7c01f2e3d4c5b6a",
     "filename": "streambroker.log",
     "consumer_id": "5b6a1f2e000000002a",
+    "webhook_id": "0199d3a4e7c0112233445566",
+    "delivery_id": "0199d3a4e7c000000000002a",
 }
 """By the parameter's name."""
 
@@ -56,6 +59,12 @@ BODIES: Mapping[Any, Any] = {
         "current_password": "tr0ubador-and-three",
         "new_password": "a-better-one-than-before",
     },
+    webhook_schemas.WebhookIn: {
+        "url": "https://shop.example.com/hooks/orders",
+        "description": "orders for the shop",
+        "concurrency": 4,
+    },
+    webhook_schemas.WebhookChange: {"rotate_secret": True, "secret_overlap_ms": 3_600_000},
     user_schemas.ApiKeyIn: {"name": "worker 1", "grants": [{"queues": "orders", "actions": ["publish"]}]},
 }
 """By the type that validates the body."""

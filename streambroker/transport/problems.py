@@ -12,6 +12,8 @@ from streambroker.protocol.json import encode
 Headers = tuple[tuple[bytes, bytes], ...]
 
 _JSON = (b"content-type", b"application/json")
+UNTYPED = (b"content-type", b"")
+"""In place of a `Content-Type` where there is to be none."""
 _PROBLEM = (b"content-type", b"application/problem+json")
 # Nothing that the broker answers is to be kept by a cache, or taken for a page by a browser.
 ALWAYS: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
@@ -51,6 +53,8 @@ async def respond(scope: Scope, send: Send, answer: Reply, more: Headers = ()) -
     if status != 204:
         if not (own and own[0][0] == b"content-type"):
             fields.append(_JSON)
+        elif own[0] is UNTYPED:
+            fields.remove(UNTYPED)
         fields.append((b"content-length", b"%d" % len(content)))
     body = b"" if scope["method"] == "HEAD" else content
     whole = scope.get("streambroker.answer")

@@ -14,6 +14,10 @@ from streambroker.protocol.messages import MAX_BATCH, DraftIn, Label, MessageOut
 
 Wait = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 Max = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
+MessageFormat = Annotated[
+    Literal["json", "cloudevents", "cloudevents-binary"],
+    msgspec.Meta(description="As JSON, or as a CloudEvent in structured or binary mode. Left out, `Accept` decides."),
+]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=500)]
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024, description="At most 1,024 bytes in UTF-8.")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=8_192)]
@@ -79,6 +83,13 @@ class ConsumeQuery(Body, frozen=True):
 
     wait_ms: Wait = 0
     lease_ms: LeaseMs | None = None
+    format: MessageFormat | None = None
+
+
+class LookQuery(Body, frozen=True):
+    """As what the message is answered."""
+
+    format: MessageFormat | None = None
 
 
 class ConsumeIn(Body, frozen=True):

@@ -1,4 +1,4 @@
-"""The JavaScript SDK's files, public: any page that the broker serves, or that `allowed_origins` names, may import them.
+"""The JavaScript SDK's files, public: pages that the broker serves, or that `allowed_origins` names, import them.
 
 Each is asked for anew and answered 304 while it is the same, so that a page never mixes modules of two versions.
 """

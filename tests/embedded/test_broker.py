@@ -226,15 +226,15 @@ async def test_consumers_end_when_the_broker_is_closed() -> None:
     seen: list[int] = []
 
     async def consume() -> None:
-        async for message in broker.consume("q"):
-            seen.append(message.content)
+        seen.extend([message.content async for message in broker.consume("q")])
 
     consuming = asyncio.create_task(consume())
     await broker.publish("q", 1)
-    while not seen:
+    while not (await broker.queues.get("q")).counts.processing:
         await asyncio.sleep(0)
     await broker.close()
     await consuming
+    assert seen == [1]
     with pytest.raises(errors.Draining):
         await broker.publish("q", 2)
 

@@ -26,9 +26,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 class Names:
-    """What names lead to, in place of the machine's name server; each look-up takes the next answer, the last one stays.
+    """What names lead to, in place of the machine's name server. `asked` counts look-ups.
 
-    `asked` counts look-ups.
+    Each look-up takes the next answer; the last one stays.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,9 @@ async def test_a_message_is_pushed_as_it_is_delivered_elsewhere_and_acked(world:
 
 async def test_payload_bytes_come_out_as_they_went_in(world: World, receiver: Receiver) -> None:
     await world.make(receiver.url)
-    answer = await world.api.post(f"/queues/{world.queue}/messages", content=b"\x00\xff", headers={"content-type": "a/b"})
+    answer = await world.api.post(
+        f"/queues/{world.queue}/messages", content=b"\x00\xff", headers={"content-type": "a/b"}
+    )
     assert answer.status_code == 201
     message = (await receiver.one()).json
     assert (message["content"], base64.b64decode(message["content_base64"])) == (None, b"\x00\xff")

@@ -122,7 +122,9 @@ class World:
 
     async def failed_once(self, message_id: str) -> Json:
         """The message, once it waits after a delivery that failed."""
-        found: Json = await eventually(lambda: self.message(message_id), lambda m: m["error"] and m["status"] == "pending")
+        found: Json = await eventually(
+            lambda: self.message(message_id), lambda m: m["error"] and m["status"] == "pending"
+        )
         return found
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.harness import BrokerProcess
+from tests.wire import conformance
 from tests.wire.doors import Messages, Queue
 from tests.wire.sockets import Socket, open_socket
 
@@ -40,6 +42,23 @@ def stranger(broker: BrokerProcess) -> Iterator[httpx.Client]:
     """Nobody: no Authorization header."""
     with httpx.Client(base_url=broker.url, timeout=30, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def description(stranger: httpx.Client) -> conformance.Description:
+    """What the broker says of itself."""
+    openapi, asyncapi = (stranger.get(f"/{name}.json").json() for name in ("openapi", "asyncapi"))
+    return conformance.Description(openapi, asyncapi)
+
+
+@pytest.fixture(autouse=True)
+def _described(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything that a test here gets to see is as described. Other folders that use these fixtures are not asked."""
+    if Path(__file__).parent not in request.path.parents:
+        yield
+        return
+    with conformance.watching(request.getfixturevalue("description")):
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.wire import conformance
 from tests.wire.rawjson import member
 
 PROTOCOL = "streambroker.v1+json"
@@ -37,6 +38,7 @@ class Socket:
         self.inbox: list[Frame] = []
         self.texts: list[str] = []
         self._ids = itertools.count(1)
+        self._path = connection.request.path if connection.request is not None else ""
 
     # ---- sending
 
@@ -112,7 +114,20 @@ class Socket:
             raise AssertionError(f"nothing came in time; frames not asked for: {self.inbox}") from None
         assert isinstance(data, str)
         self.texts.append(data)
-        self.inbox += _frames(data)
+        self._take_in(data)
+
+    def _take_in(self, text: str) -> None:
+        """The frames of a WebSocket message, as described where somebody watches."""
+        try:
+            decoded = json.loads(text)
+        except (RecursionError, ValueError):  # a ValueError for an integer of more than 4,300 digits
+            self.inbox += _glimpsed(text)
+            return
+        frames = decoded if isinstance(decoded, list) else [decoded]
+        if conformance.described is not None and "/dashboard/" not in self._path:
+            for frame in frames:
+                conformance.described.check_frame(frame)
+        self.inbox += frames
 
     # ---- the end
 
@@ -127,7 +142,7 @@ class Socket:
             except TimeoutError:
                 raise AssertionError(f"the server did not close; frames not asked for: {self.inbox}") from None
             assert isinstance(data, str)
-            self.inbox += _frames(data)
+            self._take_in(data)
 
     def close(self, code: int = 1000) -> None:
         self.connection.close(code)
@@ -139,15 +154,11 @@ class Socket:
         raw.shutdown(socket.SHUT_RDWR)
 
 
-def _frames(text: str) -> list[Frame]:
-    """The frames of one WebSocket message; of one that the json module can not take, only its ``op`` and id."""
-    try:
-        decoded = json.loads(text)
-        return decoded if isinstance(decoded, list) else [decoded]
-    except (RecursionError, ValueError):  # a ValueError for an integer of more than 4,300 digits
-        path: tuple[str | int, ...] = (0,) if text.startswith("[") else ()
-        ids = json.loads(member(text, *path, "messages", 0, "message_id"))
-        return [{"op": json.loads(member(text, *path, "op")), "sub": "", "messages": [{"message_id": ids}]}]
+def _glimpsed(text: str) -> list[Frame]:
+    """Of a frame that the json module can not take, only its ``op`` and id."""
+    path: tuple[str | int, ...] = (0,) if text.startswith("[") else ()
+    ids = json.loads(member(text, *path, "messages", 0, "message_id"))
+    return [{"op": json.loads(member(text, *path, "op")), "sub": "", "messages": [{"message_id": ids}]}]
 
 
 @contextmanager

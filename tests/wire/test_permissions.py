@@ -34,6 +34,13 @@ NEEDS: dict[str, str | None] = {
     "POST /messages/{message_id}/ack": "consume",
     "POST /messages/{message_id}/nack": "consume",
     "POST /messages/{message_id}/extend": "consume",
+    "GET /queues/{queue}/webhooks": "manage",
+    "GET /queues/{queue}/webhooks/{webhook_id}": "manage",
+    "PATCH /queues/{queue}/webhooks/{webhook_id}": "manage",
+    "DELETE /queues/{queue}/webhooks/{webhook_id}": "manage",
+    "POST /queues/{queue}/webhooks/{webhook_id}/test": "manage",
+    "GET /queues/{queue}/webhooks/{webhook_id}/deliveries": "manage",
+    "POST /queues/{queue}/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "manage",
     "GET /queues/{queue}/messages": "view",
     "GET /queues/{queue}": "view",
     "GET /messages/{message_id}": "view",
@@ -70,6 +77,7 @@ SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DE
 NEEDS |= dict.fromkeys(("POST /users", "PATCH /users/{username}", "DELETE /users/{username}"), "admin session")
 WATCH = "GET /queues/{queue}/events"  # an answer without an end: see below
 ELSEWHERE = {"DELETE /consumers/{consumer_id}", WATCH}  # takes somebody who consumes: test_consumers.py
+ELSEWHERE |= {"POST /queues/{queue}/webhooks"}  # takes two grants: tests/webhooks/test_rights.py
 PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
 BODIES: dict[str, Any] = {
     "POST /queues/{queue}/messages": {"content": 1},
@@ -221,9 +229,8 @@ def place(api: httpx.Client) -> Place:
 
 def ask(client: httpx.Client, who: Who, operation: str, place: Place) -> httpx.Response:
     method, _, path = operation.partition(" ")
-    path = path.format(
-        queue=place.queue, message_id=place.message_id, username=place.username, filename="x", consumer_id="x"
-    )
+    unknown = dict.fromkeys(("filename", "consumer_id", "webhook_id", "delivery_id"), "x")
+    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, **unknown)
     headers = {"Authorization": f"Bearer {who.token}"} if who.token else {}
     body = place.filled(BODIES.get(operation)) if operation in BODIES else None
     return client.request(method, path, json=body, headers=headers)
@@ -248,7 +255,8 @@ def test_d12_over_rest(operation: str, who: str, whos: dict[str, Who], anonymous
         )
     else:
         # What there is not (a log file, a consumer) may be missed; nothing else may look like a refusal.
-        missing = operation in ("GET /logs/{filename}", "DELETE /consumers/{consumer_id}")
+        unknown = ("{filename}", "{consumer_id}", "{webhook_id}")
+        missing = any(part in operation for part in unknown)
         assert answer.status_code not in ({401, 403} if missing else {401, 403, 404}), answer.text
         assert answer.status_code < 500
 

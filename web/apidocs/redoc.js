@@ -7,7 +7,7 @@ const address = place.dataset.description;
 try {
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${address}: ${answer.status} ${answer.statusText}`);
-  init(await answer.json(), { disableTelemetry: true, hideDownloadButtons: true }, place);
+  init(await answer.json(), { disableTelemetry: true, hideDownloadButtons: true, router: "hash" }, place);
 } catch (error) {
   place.textContent = `The description could not be loaded. ${error.message}`;
 }

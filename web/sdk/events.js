@@ -4,11 +4,14 @@ import { StreambrokerError, Unreachable } from "./errors.js";
 import { path } from "./http.js";
 import { anyOf, pause, pauseMs } from "./waiting.js";
 
-/** The broker says something at least this often, if only a comment; without it the connection is taken for dead. */
-const SILENCE_MS = 60_000;
+/** The broker says something every 15 s, if only a comment; after this much silence the connection is taken for dead. */
+const SILENCE_MS = 45_000;
+/** The broker's last word on a connection. Coming back tells whether, and why, one may not. */
+const END = "end";
 
 /**
- * @typedef {{id: string, event: string, message_id: string, queue: string, status: string, attempt: number, at: string}} QueueEvent
+ * @typedef {{id: string, event: string, queue: string, at: string, message_id?: string, status?: string,
+ *   attempt?: number, lost?: number | null}} QueueEvent
  */
 
 /**
@@ -54,10 +57,10 @@ async function* comingBack(http, queue, parser, signal) {
  * @returns {AsyncGenerator<QueueEvent, void, void>}
  */
 async function* connection(http, queue, parser, signal) {
-  /** @type {Record<string, string>} */
   const headers = { Accept: "text/event-stream" };
-  if (parser.lastEventId) headers["Last-Event-ID"] = parser.lastEventId;
-  const answer = await http.request("GET", path`/queues/${queue}/events`, { headers, signal });
+  // In the query: a page of another site may not send the header of that name.
+  const query = { last_event_id: parser.lastEventId };
+  const answer = await http.request("GET", path`/queues/${queue}/events`, { headers, query, signal });
   const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
   const cancel = () => void reader.cancel().catch(() => {});
   signal.addEventListener("abort", cancel, { once: true });
@@ -67,7 +70,10 @@ async function* connection(http, queue, parser, signal) {
       const { value, done } = await heard(reader);
       signal.throwIfAborted();
       if (done) return;
-      yield* parser.add(value);
+      for (const event of parser.add(value)) {
+        if (event.event === END) return;
+        yield event;
+      }
     }
   } finally {
     signal.removeEventListener("abort", cancel);
@@ -125,7 +131,7 @@ export class EventParser {
     for (const line of lines) {
       if (line !== "") this.#field(line);
       else if (this.#data !== "") yield this.#dispatched();
-      else this.#event = "";
+      else this.#begin();
     }
   }
 
@@ -142,10 +148,15 @@ export class EventParser {
 
   /** @returns {QueueEvent} */
   #dispatched() {
-    this.lastEventId = this.#id;
     const event = { id: this.#id, event: this.#event || "message", ...JSON.parse(this.#data) };
+    this.#begin();
+    return event;
+  }
+
+  /** A blank line: what was said of the id holds, with or without data. */
+  #begin() {
+    this.lastEventId = this.#id;
     this.#data = "";
     this.#event = "";
-    return event;
   }
 }

@@ -167,15 +167,24 @@ export class Message {
 }
 
 export type EventName = "new_message" | "message_processed" | "message_failed" | "message_requeued";
-export interface QueueEvent {
+export interface MessageEvent {
   id: string;
-  event: EventName | (string & {});
+  event: EventName;
   message_id: string;
   queue: string;
   status: Status;
   attempt: number;
   at: string;
 }
+/** Events were missed; `lost` says how many, where that is known. */
+export interface GapEvent {
+  id: string;
+  event: "gap";
+  queue: string;
+  lost: number | null;
+  at: string;
+}
+export type QueueEvent = MessageEvent | GapEvent;
 
 export interface Backoff {
   kind: "exponential" | "fixed";

@@ -54,6 +54,21 @@ class DirectoryLock:
         os.close(self._fd)
 
 
+def pid_of_holder(data_dir: Path) -> str | None:
+    """The process that holds the directory, as it says itself; None where none does. Nothing is made or changed."""
+    try:
+        descriptor = os.open(data_dir / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _warn_of_others(data_dir: Path) -> None:
     """A directory that was there keeps its mode, which may be meant; what the broker puts into it is private anyhow."""
     mode = data_dir.stat().st_mode & 0o777
@@ -111,7 +126,7 @@ def _check(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found == "ok":
-            found = _missing_end(path) or "ok"
+            found = missing_end(path) or "ok"
     except (sqlite3.OperationalError, OSError) as error:
         raise DataDirUnusable(f"{path} cannot be read: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -120,7 +135,7 @@ def _check(path: Path) -> None:
         raise DataDamaged(f"{path} is damaged: {found}; restore a backup, nothing was changed")
 
 
-def _missing_end(path: Path) -> str | None:
+def missing_end(path: Path) -> str | None:
     """What is wrong where the end of the file is cut off, which SQLite's own check does not see."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size:

@@ -28,14 +28,14 @@ _ABOUT = f"""\
 The parts of the broker that talk on: its WebSocket, and its streams of events. What is asked and answered once is \
 described by `/openapi.json`.
 
-**WebSocket**, subprotocol `{frames.SUBPROTOCOL}`, which is also spoken when none is offered. A message is one \
-frame, a JSON object, or an array of frames: a client must take both, and may send both. A binary message with JSON in \
-UTF-8 is as good as text. Every frame of a client may have an `id`; its answer has the same. Frames may be sent without \
+**WebSocket**, subprotocol `{frames.SUBPROTOCOL}`, which is also spoken when none is offered. A message is one frame, \
+a JSON object, or an array of frames: a client must take both, and may send both. A binary message with JSON in UTF-8 \
+is as good as text. Every frame of a client may have an `id`; its answer has the same. Frames may be sent without \
 waiting for answers.
 
 **Who you are**, the first that applies: the header `Authorization: Bearer <token>`; a subprotocol item \
-`bearer.<token>`, for browsers, offered beside `{frames.SUBPROTOCOL}`; a first frame `hello` with a `token` within 5 s. \
-`welcome` is the broker's first frame in each case.
+`bearer.<token>`, for browsers, offered beside `{frames.SUBPROTOCOL}`; a first frame `hello` with a `token`, within \
+5 s. `welcome` is the broker's first frame in each case.
 
 **Server-sent events** are UTF-8 text by the HTML standard; the messages described here are their `data`.
 

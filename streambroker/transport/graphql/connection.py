@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -139,7 +139,8 @@ class Connection:
         try:
             await self._send({"type": "websocket.accept", "subprotocol": frames.SUBPROTOCOL, "headers": [request_id]})
             reader = asyncio.create_task(self._read())
-            await asyncio.wait([reader, self._outlet.closed], return_when=asyncio.FIRST_COMPLETED)
+            ends: tuple[asyncio.Future[Any], ...] = reader, self._outlet.closed
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await self._stop(reader)
             if self._outlet.closed.done():
                 await self._outlet.finish(self._outlet.closed.result(), _CLOSE_S)
@@ -151,7 +152,9 @@ class Connection:
 
     async def _stop(self, reader: asyncio.Task[None] | None) -> None:
         """End what is under way, and wait until what it held is given back."""
-        tasks = [task for task, _ in self._running.values()] + ([] if reader is None else [reader])
+        tasks = [task for task, _ in self._running.values()]
+        if reader is not None:
+            tasks.append(reader)
         for task in tasks:
             task.cancel()
         if tasks:

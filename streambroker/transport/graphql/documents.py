@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graphql import (
     DocumentNode,
+    FieldNode,
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
-    NoSchemaIntrospectionCustomRule,
+    ValidationRule,
     parse,
     specified_rules,
     validate,
@@ -29,6 +30,13 @@ class Document(NamedTuple):
 
     document: DocumentNode | None
     errors: tuple[GraphQLError, ...] = ()
+
+
+class _NoIntrospection(ValidationRule):
+    def enter_field(self, node: FieldNode, *_: Any) -> None:
+        """Report what asks for the schema; `__typename` is everybody's."""
+        if node.name.value in ("__schema", "__type"):
+            self.report_error(GraphQLError("introspection is for admins only on this broker", node))
 
 
 class Documents:
@@ -67,6 +75,6 @@ def _read(schema: GraphQLSchema, text: str, introspect: bool) -> Document:
         return Document(None, (GraphQLError("the document nests too deep"),))
     if errors := too_much(document):
         return Document(None, tuple(errors))
-    rules = specified_rules if introspect else (*specified_rules, NoSchemaIntrospectionCustomRule)
+    rules = specified_rules if introspect else (*specified_rules, _NoIntrospection)
     errors = validate(schema, document, rules, max_errors=_MOST_ERRORS, hide_suggestions=not introspect)
     return Document(None, tuple(errors)) if errors else Document(document)

@@ -24,7 +24,7 @@ MAX_TOKENS = 1_000
 MAX_DEPTH = 8
 MAX_ALIASES = 15
 
-Measure = Callable[[SelectionSetNode], int]
+Measure = Callable[[SelectionSetNode | None], int]
 
 
 class _Fragments:
@@ -60,13 +60,13 @@ def too_much(document: DocumentNode) -> list[GraphQLError]:
 def _depth(document: DocumentNode) -> int:
     fragments = _Fragments(document)
 
-    def of(selections: SelectionSetNode) -> int:
-        return max((of_one(node) for node in selections.selections), default=0)
+    def of(selections: SelectionSetNode | None) -> int:
+        return max((of_one(node) for node in selections.selections), default=0) if selections else 0
 
     def of_one(node: SelectionNode) -> int:
         match node:
             case FieldNode():
-                return 0 if node.name.value.startswith("__") else 1 + (of(node.selection_set) if _has(node) else 0)
+                return 0 if node.name.value.startswith("__") else 1 + of(node.selection_set)
             case InlineFragmentNode():
                 return of(node.selection_set)
             case FragmentSpreadNode():
@@ -79,13 +79,13 @@ def _depth(document: DocumentNode) -> int:
 def _aliases(document: DocumentNode) -> int:
     fragments = _Fragments(document)
 
-    def of(selections: SelectionSetNode) -> int:
-        return sum(of_one(node) for node in selections.selections)
+    def of(selections: SelectionSetNode | None) -> int:
+        return sum(of_one(node) for node in selections.selections) if selections else 0
 
     def of_one(node: SelectionNode) -> int:
         match node:
             case FieldNode():
-                return (node.alias is not None) + (of(node.selection_set) if _has(node) else 0)
+                return (node.alias is not None) + of(node.selection_set)
             case InlineFragmentNode():
                 return of(node.selection_set)
             case FragmentSpreadNode():
@@ -116,7 +116,3 @@ def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> l
 
 def _operations(document: DocumentNode) -> Iterator[OperationDefinitionNode]:
     return (node for node in document.definitions if isinstance(node, OperationDefinitionNode))
-
-
-def _has(field: FieldNode) -> bool:
-    return field.selection_set is not None

@@ -8,6 +8,7 @@ import msgspec
 import strawberry
 from strawberry import UNSET
 
+from streambroker.transport.graphql import answers
 from streambroker.transport.graphql.inputs import MessageInput, PublishOptions, QueueConfigInput, given, given_in
 from streambroker.transport.graphql.scalars import Json, Long
 from streambroker.transport.graphql.types import (
@@ -21,18 +22,12 @@ from streambroker.transport.graphql.types import (
 )
 
 
-class _Taken(msgspec.Struct):
-    messages: list[MessageGQL]
-
-
 class _Counted(msgspec.Struct):
     purged: Long | None = None
     redriven: Long | None = None
 
 
 _queue = msgspec.json.Decoder(QueueGQL).decode
-_message = msgspec.json.Decoder(MessageGQL | None).decode
-_taken = msgspec.json.Decoder(_Taken).decode
 _published = msgspec.json.Decoder(PublishedGQL).decode
 _batch_published = msgspec.json.Decoder(BatchPublishedGQL).decode
 _settled = msgspec.json.Decoder(SettledGQL).decode
@@ -112,7 +107,7 @@ class Mutation:
     )
     async def consume(self, info: Info, queue: str, wait_ms: int = 0, lease_ms: LeaseMs = None) -> MessageGQL | None:
         asked = {"wait_ms": info.context.wait_ms(wait_ms), "lease_ms": lease_ms}
-        return _message(await info.context.call("consume", {"queue": queue}, asked))
+        return answers.message_or_none(await info.context.call("consume", {"queue": queue}, asked))
 
     @strawberry.mutation(description="Take up to `max` messages, waiting up to `waitMs` for the first, as `consume`.")
     async def consume_batch(
@@ -124,7 +119,7 @@ class Mutation:
         lease_ms: LeaseMs = None,
     ) -> list[MessageGQL] | None:
         asked = {"max": max, "wait_ms": info.context.wait_ms(wait_ms), "lease_ms": lease_ms}
-        return _taken(await info.context.call("consumeBatch", {"queue": queue}, body=asked)).messages
+        return answers.messages(await info.context.call("consumeBatch", {"queue": queue}, body=asked))
 
     @strawberry.mutation(description="Acknowledge: the message is done.")
     async def ack(self, info: Info, message_id: MessageId, lease: Lease = None) -> SettledGQL | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import strawberry
 
+from streambroker.transport.graphql import answers
 from streambroker.transport.graphql.types import (
     Info,
     MessageGQL,
@@ -18,8 +19,6 @@ from streambroker.transport.graphql.types import (
 
 _queue = msgspec.json.Decoder(QueueGQL).decode
 _queues = msgspec.json.Decoder(QueuePage).decode
-_message = msgspec.json.Decoder(MessageGQL).decode
-_messages = msgspec.json.Decoder(MessagePage).decode
 _timeline = msgspec.json.Decoder(TimelineGQL).decode
 _stats = msgspec.json.Decoder(StatsGQL).decode
 
@@ -38,7 +37,7 @@ class Query:
 
     @strawberry.field(description="One message, wherever it stands; nothing is leased.")
     async def message(self, info: Info, message_id: strawberry.ID) -> MessageGQL | None:
-        return _message(await info.context.call("message", {"message_id": message_id}))
+        return answers.message((await info.context.call("message", {"message_id": message_id})).decode())
 
     @strawberry.field(description="Messages of a queue; nothing is leased. `contains` is looked for in the content.")
     async def messages(
@@ -58,7 +57,7 @@ class Query:
             "limit": limit,
             "cursor": cursor,
         }
-        return _messages(await info.context.call("messages", {"queue": queue}, asked))
+        return answers.page(await info.context.call("messages", {"queue": queue}, asked))
 
     @strawberry.field(description="What happened to a message.")
     async def timeline(self, info: Info, message_id: strawberry.ID) -> TimelineGQL | None:

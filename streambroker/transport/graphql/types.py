@@ -144,7 +144,7 @@ class MessageGQL:
     queue: str
     status: MessageStatus
     content_type: str
-    headers: Json | None
+    headers: Json
     priority: int
     attempt: int
     max_attempts: int

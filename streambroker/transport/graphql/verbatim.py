@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from json.decoder import scanstring
 from typing import Any
 
 from graphql import (
@@ -76,7 +75,8 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
     """Raises `ValueError` or `IndexError`."""
     at = _skip(text, _expect(text, _skip(text, 0), "{"))
     while text[at] != "}":
-        name, at = scanstring(text, _expect(text, at, '"'), True)
+        _expect(text, at, '"')
+        name, at = _pass_over(text, at)
         begin = _skip(text, _expect(text, _skip(text, at), ":"))
         end = _pass_over(text, begin)[1]
         yield name, text[begin:end]
@@ -85,7 +85,7 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
         raise ValueError(f"something follows it at character {end}")
 
 
-def _items(text: str) -> Iterator[str]:
+def items(text: str) -> Iterator[str]:
     """The items of a JSON array, each as it stands there. Raises `ValueError` or `IndexError`."""
     at = _skip(text, _expect(text, 0, "["))
     while text[at] != "]":
@@ -141,7 +141,7 @@ def _typed(text: str, type_: GraphQLInputType) -> Any:
     if isinstance(type_, GraphQLList):
         if not text.startswith("["):
             return _typed(text, type_.of_type)
-        return [_typed(item, type_.of_type) for item in _items(text)]
+        return [_typed(item, type_.of_type) for item in items(text)]
     if isinstance(type_, GraphQLInputObjectType) and text.startswith("{"):
         known = type_.fields
         return {

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import msgspec
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from msgspec import UNSET, UnsetType
 
 from streambroker.core.errors import BrokerError, Internal, Invalid, Malformed, invalid, problem
@@ -85,7 +85,7 @@ def shown(error: GraphQLError, instance: str) -> dict[str, Any]:
     """
     fault = cause_of(error)
     if fault is None:
-        fault = Invalid(error.message)
+        fault = (Malformed if isinstance(error, GraphQLSyntaxError) else Invalid)(error.message)
     elif not isinstance(fault, BrokerError):
         fault = Internal("the broker failed at this; its log says why, under this request's id")
     return {**error.formatted, **refused(fault, instance)}

@@ -32,7 +32,7 @@ SECURITY_SCHEMES = {
     },
 }
 _ABOUT = """\
-A durable message broker. Every path is also there under `/v1`.
+Every path is also there under `/v1`.
 
 **Errors.** Each is an RFC 9457 problem document; `code` is what a program looks at, `retryable` says whether the same \
 call can succeed later. Checks are made in this order: who you are (401), what you may see (404, 403), the request \

@@ -29,6 +29,8 @@ _PATH_PATTERNS = {
     "username": USERNAME.removesuffix(r"(?!\n)"),
     "key_id": "^[0-9a-f]{24}$",
     "consumer_id": "^[0-9a-f]{18}$",
+    "webhook_id": "^[0-9a-f]{24}$",
+    "delivery_id": "^(?:[0-9a-f]{24}|[0-7][0-9a-f]{15})$",
 }
 _SESSION, _KEY = {"bearer": list[str]()}, {"apiKey": list[str]()}
 

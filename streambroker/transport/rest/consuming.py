@@ -12,7 +12,7 @@ from streambroker.core.errors import BrokerError, Unauthenticated
 from streambroker.core.message import Message
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import MessageOut, shown
-from streambroker.transport import schemas
+from streambroker.transport import cloudevents, schemas
 from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
 from streambroker.transport.limiting import Kind
 from streambroker.transport.presence import Presence
@@ -34,17 +34,20 @@ class ConsumeDoor:
         self._counters = counters
 
     async def consume_one(self, call: Call) -> Reply:
-        """Take one message, or null."""
+        """Take one message, or null; as a CloudEvent where that is asked for, then 204 stands for null."""
         name = self._door_of(call)
         asked = call.options(schemas.ConsumeQuery)
+        form = cloudevents.format_of(call, asked.format)
         messages = await self._consume(call, [name], 1, asked.wait_ms, asked.lease_ms)
-        return Reply(200, messages[0] if messages else b"null")
+        if form != "json":
+            return cloudevents.written(messages[0], form, delivered=True) if messages else Reply(204)
+        return Reply(200, self._shown(messages[0]) if messages else b"null")
 
     async def consume(self, call: Call) -> Reply:
-        """Take up to `max` messages."""
+        """Take up to `max` messages; as a batch of CloudEvents where `Accept` asks for it."""
         name = self._door_of(call)
         asked = await call.optional_json(_consume, schemas.ConsumeIn())
-        return _messages(await self._consume(call, [name], asked.max, asked.wait_ms, asked.lease_ms))
+        return self._answer(call, await self._consume(call, [name], asked.max, asked.wait_ms, asked.lease_ms))
 
     async def consume_many(self, call: Call) -> Reply:
         """Take up to `max` messages of whichever of several queues has some first."""
@@ -53,16 +56,23 @@ class ConsumeDoor:
         names = list(dict.fromkeys(asked.queues))
         for name in names:
             require(call.user, Action.CONSUME, name)
-        return _messages(await self._consume(call, names, asked.max, asked.wait_ms, asked.lease_ms))
+        return self._answer(call, await self._consume(call, names, asked.max, asked.wait_ms, asked.lease_ms))
 
     async def _consume(
         self, call: Call, names: Sequence[str], limit: int, wait_ms: int, lease_ms: int | None
-    ) -> list[bytes]:
+    ) -> list[Message]:
         for name in names:
             await self._broker.ensure_queue(name, accountable(call.user))
         consuming = self._broker.consume(names, call.user.username, limit, wait_ms, lease_ms)
-        messages = await (self._parked(call, names, limit, consuming) if wait_ms else consuming)
-        return [shown(message, self._broker.queue(message.queue).config, delivered=True) for message in messages]
+        return await (self._parked(call, names, limit, consuming) if wait_ms else consuming)
+
+    def _shown(self, message: Message) -> bytes:
+        return shown(message, self._broker.queue(message.queue).config, delivered=True)
+
+    def _answer(self, call: Call, messages: Sequence[Message]) -> Reply:
+        if cloudevents.wants_batch(call):
+            return cloudevents.written_batch(messages)
+        return Reply(200, b'{"messages":[%b]}' % b",".join([self._shown(message) for message in messages]))
 
     async def _parked(
         self, call: Call, names: Sequence[str], limit: int, consuming: Coroutine[Any, Any, list[Message]]
@@ -142,7 +152,7 @@ class ConsumeDoor:
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
         path, query, messages = "/queues/{queue}/messages/consume", schemas.ConsumeQuery, {200: schemas.Messages}
-        one, many = {200: MessageOut | None}, schemas.ConsumeManyIn
+        one, many = {200: MessageOut | None, 204: None}, schemas.ConsumeManyIn
         return [
             Endpoint(
                 "GET", path, self.consume_one, "Consume a message", answers=one, query=query, head=False, limit=_KIND
@@ -187,7 +197,3 @@ class _Parked:
     def _end(self, reason: BrokerError | None) -> None:
         if not self.ended.done():
             self.ended.set_result(reason)
-
-
-def _messages(messages: list[bytes]) -> Reply:
-    return Reply(200, b'{"messages":[%b]}' % b",".join(messages))

@@ -11,7 +11,7 @@ from streambroker.core.timeline import Moment
 from streambroker.protocol.json import encode
 from streambroker.protocol.messages import MessageOut, shown
 from streambroker.protocol.times import rfc3339
-from streambroker.transport import schemas
+from streambroker.transport import cloudevents, schemas
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
 
@@ -33,9 +33,12 @@ class MessageDoor:
         return Reply(200, b'{"items":[%b],"next_cursor":%b}' % (items, encode(cursor)))
 
     async def get_message(self, call: Call) -> Reply:
-        """Look at one message."""
+        """Look at one message; as a CloudEvent where that is asked for."""
         message = await self._broker.get(call.message_id())
         require_message(call, Action.VIEW, message)
+        form = cloudevents.format_of(call, call.options(schemas.LookQuery).format)
+        if form != "json":
+            return cloudevents.written(message, form)
         return Reply(200, shown(message, self._broker.queue(message.queue).config))
 
     async def timeline(self, call: Call) -> Reply:
@@ -61,10 +64,11 @@ class MessageDoor:
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
         many, item, page = "/queues/{queue}/messages", "/messages/{message_id}", {200: schemas.MessagePage}
+        one = {200: MessageOut}
         gone, past, again = {200: schemas.Deleted}, {200: schemas.Timeline}, {200: schemas.Settled}
         return [
             Endpoint("GET", many, self.browse, "Browse messages", answers=page, query=schemas.BrowseQuery),
-            Endpoint("GET", item, self.get_message, "Look at a message", answers={200: MessageOut}),
+            Endpoint("GET", item, self.get_message, "Look at a message", answers=one, query=schemas.LookQuery),
             Endpoint("GET", f"{item}/timeline", self.timeline, "See what happened to a message", answers=past),
             Endpoint("POST", f"{item}/retry", self.retry, "Retry a failed message", answers=again, codes=("conflict",)),
             Endpoint("DELETE", item, self.delete_message, "Delete a message", answers=gone),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +9,13 @@ from msgspec import UNSET
 
 from streambroker.broker.broker import Broker
 from streambroker.core.access import Action, accountable, require
-from streambroker.core.errors import Malformed, invalid
-from streambroker.core.message import Draft
+from streambroker.core.errors import Malformed, UnsupportedMediaType, invalid
 from streambroker.core.names import format_id
 from streambroker.protocol.json import JsonDecoder, encode
-from streambroker.protocol.messages import DraftIn, Limits, digest, draft
+from streambroker.protocol.messages import DraftIn, Limits, batch_digest, digest, draft
 from streambroker.store.contract import Queue
-from streambroker.transport import schemas
-from streambroker.transport.http import Call, Endpoint, Reply
+from streambroker.transport import cloudevents, schemas
+from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.limiting import Kind
 from streambroker.transport.rawbody import raw_draft
 
@@ -40,8 +38,10 @@ class PublishDoor:
         self._max_body = limits.max_message_bytes * 4 // 3 + _ENVELOPE_BYTES
 
     async def publish(self, call: Call) -> Reply:
-        """Publish one message: JSON, or raw bytes with its options as headers."""
+        """Publish one message: JSON, or raw bytes with its options as headers; or a CloudEvent, or a batch of them."""
         name = self._door_of(call)
+        if (mode := cloudevents.mode_of(call)) is not None:
+            return await self._publish_events(call, name, mode)
         body = await call.body(self._max_body)
         if call.is_json():
             if not body:
@@ -52,6 +52,16 @@ class PublishDoor:
         else:
             given, content = raw_draft(call), body
         return await self._publish(call, name, given, content)
+
+    async def _publish_events(self, call: Call, name: str, mode: cloudevents.Mode) -> Reply:
+        if mode is cloudevents.Mode.BATCH:
+            return await self._publish_event_batch(call, name)
+        event = cloudevents.event(call, mode, await call.body(self._max_body))
+        return await self._publish(call, name, event.given, event.content)
+
+    async def _publish_event_batch(self, call: Call, name: str) -> Reply:
+        events = cloudevents.batch(call, await call.body(_BATCH_BYTES))
+        return await self._publish_many(call, name, events, "")
 
     async def publish_alias(self, call: Call) -> Reply:
         """Publish one message to the queue that the body names."""
@@ -77,22 +87,34 @@ class PublishDoor:
         return Reply(200 if duplicate else 201, encode(answer))
 
     async def publish_batch(self, call: Call) -> Reply:
-        """Publish up to 1,000 messages, all or none."""
+        """Publish up to 1,000 messages, all or none; as JSON, or as a batch of CloudEvents."""
         name = self._door_of(call)
+        match cloudevents.mode_of(call):
+            case cloudevents.Mode.BATCH:
+                return await self._publish_event_batch(call, name)
+            case cloudevents.Mode.STRUCTURED:
+                raise UnsupportedMediaType(f"here a batch is due; POST /queues/{name}/messages takes a single event")
         given = await call.json(_batch, _BATCH_BYTES)
+        return await self._publish_many(call, name, [(one, None) for one in given.messages], "/messages")
+
+    async def _publish_many(
+        self, call: Call, name: str, given: Sequence[tuple[DraftIn, bytes | None]], at: str
+    ) -> Reply:
         queue = await self._broker.ensure_queue(name, accountable(call.user))
+        if not given:  # a batch of events may be empty, and then there is nothing to store
+            return reply(schemas.BatchPublished([], [], _durability(queue)))
         now, trace = self._broker.clock(), _trace(call)
-        ids = self._broker.new_ids(len(given.messages), now)
+        ids = self._broker.new_ids(len(given), now)
         drafts = [
-            draft(one, number, queue.config, self._limits, now, trace, f"/messages/{index}")
-            for index, (one, number) in enumerate(zip(given.messages, ids, strict=True))
+            draft(one, number, queue.config, self._limits, now, trace, f"{at}/{index}", content)
+            for index, ((one, content), number) in enumerate(zip(given, ids, strict=True))
         ]
         key = _idempotency_key(call)
         stored = await self._broker.publish(
             name,
             drafts,
             batch_key=key,
-            digest=_batch_digest(drafts) if key is not None else b"",
+            digest=batch_digest(drafts) if key is not None else b"",
             digests=[digest(made) for made in drafts if made.dedup_id is not None],
             parent=trace,
         )
@@ -144,11 +166,3 @@ def _idempotency_key(call: Call) -> str | None:
     if not 1 <= len(key) <= 512 or "\0" in key:
         raise invalid("/Idempotency-Key", "the header takes 1 to 512 characters")
     return key
-
-
-def _batch_digest(drafts: Sequence[Draft]) -> bytes:
-    whole = hashlib.blake2b(digest_size=16)
-    for one in drafts:
-        whole.update(len(one.content).to_bytes(8, "big"))
-        whole.update(one.content)
-    return whole.digest()

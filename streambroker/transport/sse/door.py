@@ -97,6 +97,8 @@ class EventsDoor:
                 query=EventsQuery,
                 codes=("draining",),
                 media=wire.MEDIA_TYPE,
+                events=wire.EVENTS,
+                headers={"Last-Event-ID": "The id of the last event that came: the stream goes on after it."},
             )
         ]
 

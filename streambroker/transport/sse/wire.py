@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import msgspec
@@ -47,6 +48,14 @@ class EndData(msgspec.Struct, frozen=True):
     queue: str
     reason: EndReason
     at: str
+
+
+EVENTS: Mapping[str, type[msgspec.Struct]] = {
+    **dict.fromkeys(get_args(EventKind), EventData),
+    "gap": GapData,
+    "end": EndData,
+}
+"""Everything that a stream tells, with what its data is."""
 
 
 def opening(position: str) -> bytes:

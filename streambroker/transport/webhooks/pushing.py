@@ -81,6 +81,7 @@ class Push:
         self._reserved = 0
         self._bytes = 0
         self._waking: asyncio.TimerHandle | None = None
+        self._given_back: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -101,7 +102,10 @@ class Push:
             self._leave()
 
     async def abort(self) -> None:
-        """Take no more, and break off what is under way: its messages go back, which counts no failure."""
+        """Take no more, and break off what is under way: its messages go back, which counts no failure.
+
+        Returns when they are ready for others.
+        """
         self.closed = True
         self._quiet()
         tasks = list(self._working)
@@ -110,6 +114,8 @@ class Push:
         if tasks:
             await asyncio.wait(tasks)
         self._leave()
+        if self._given_back is not None:
+            await asyncio.shield(self._given_back)
 
     def took(self) -> None:
         """The receiver is there again: a request outside of the queue succeeded."""
@@ -134,7 +140,7 @@ class Push:
             self._waking = None
 
     def _leave(self) -> None:
-        self._broker.unsubscribe(self, True)
+        self._given_back = self._broker.unsubscribe(self, True) or self._given_back
 
     # -- what the broker asks: `broker.Holder` -------------------------------------------------------------------------
 

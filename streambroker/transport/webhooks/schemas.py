@@ -18,7 +18,7 @@ SecretText = Annotated[
     str,
     Meta(max_length=128, description="`whsec_` and 24 to 64 bytes in base64. Left out, one is made."),
 ]
-Description = Annotated[str, Meta(max_length=256)]
+Description = Annotated[str, Meta(pattern=r"^[^\x00]*$(?!\n)", max_length=256)]
 HeaderMap = Annotated[dict[str, str], Meta(max_length=20, description="Sent with each request; shown masked.")]
 Concurrency = Annotated[
     int, Meta(ge=1, le=50, description="Requests at a time. With 1, messages are pushed in the queue's order.")

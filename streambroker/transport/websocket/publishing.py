@@ -12,7 +12,7 @@ from streambroker.core.errors import BrokerError
 from streambroker.core.message import Draft
 from streambroker.core.names import format_id
 from streambroker.protocol import frames
-from streambroker.protocol.messages import Limits, digest, draft
+from streambroker.protocol.messages import Limits, batch_digest, digest, draft
 from streambroker.store.contract import Published
 from streambroker.transport.websocket.answers import Answers
 
@@ -41,7 +41,9 @@ class Publishing:
         digests = [digest(made) for made in drafts if made.dedup_id is not None]
         durability = "memory" if queue.config.durability == "memory" else None
         told = partial(self._answers.told, frame.id, partial(_say_published, frame.id, durability))
-        self._broker.post(frame.queue, drafts, told, digests=digests)
+        key = frame.idempotency_key
+        whole = b"" if key is None else batch_digest(drafts)
+        self._broker.post(frame.queue, drafts, told, batch_key=key, digest=whole, digests=digests)
         self._answers.owe(1)
 
     async def run(self, queue: str, run: Sequence[frames.Publish]) -> None:
@@ -61,7 +63,7 @@ class Publishing:
             for frame in run:
                 self._answers.refuse(frame.id, error)
             return
-        if config.max_messages or any(m.dedup_id is not None for frame in run for m in frame.messages):
+        if config.max_messages or any(map(_can_repeat, run)):
             for frame in run:
                 await self._answered(frame)
             return
@@ -107,6 +109,10 @@ class Publishing:
             await self.one(frame)
         except BrokerError as error:
             self._answers.refuse(frame.id, error)
+
+
+def _can_repeat(frame: frames.Publish) -> bool:
+    return frame.idempotency_key is not None or any(one.dedup_id is not None for one in frame.messages)
 
 
 def _say_published(frame_id: frames.FrameId, durability: str | None, stored: Published) -> bytes:

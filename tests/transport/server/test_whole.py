@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.transport.server.world import SHORT, request, serving
 
@@ -105,3 +107,21 @@ async def test_there_is_one_answer_to_a_request(caplog: pytest.LogCaptureFixture
             await scope["streambroker.answer"](200, b"content-length: 0\r\n", b"")
         client.send(request("/y"))
         assert (await client.answer()).body == b"/y "
+
+
+async def test_an_answered_request_leaves_nothing_for_the_garbage_collector() -> None:
+    async with serving() as world:
+        client = await world.client()
+        client.send(request("/whole"))
+        await client.answer()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                client.send(request("/whole", b"abc"))
+                await client.answer()
+            world.app.scopes.clear()
+            alive = sum(type(one) is RequestResponseCycle for one in gc.get_objects())
+        finally:
+            gc.enable()
+    assert alive <= 1  # the connection's last one

@@ -297,6 +297,7 @@ export default {
   "consumers.kind": "Kind",
   "consumers.kind_websocket": "WebSocket",
   "consumers.kind_long_poll": "long poll",
+  "consumers.kind_webhook": "webhook",
   "consumers.in_flight": "In flight",
   "consumers.credit": "Credit",
   "consumers.delivered": "Delivered",
@@ -311,6 +312,7 @@ export default {
   "consumers.disconnect_count": { one: "{n} message in flight goes back to the queue.", other: "{n} messages in flight go back to the queue." },
   "consumers.disconnect_socket": "Its whole connection is closed, other subscriptions on it too. The client may come back.",
   "consumers.disconnect_poll": "Its request is answered empty. The client may ask again.",
+  "consumers.disconnect_webhook": "It is disabled until somebody enables it again.",
   "consumers.disconnected": "The consumer of {user} is disconnected.",
 
   "users.title": "Users",

@@ -297,6 +297,7 @@ export default {
   "consumers.kind": "Tipo",
   "consumers.kind_websocket": "WebSocket",
   "consumers.kind_long_poll": "consulta longa",
+  "consumers.kind_webhook": "webhook",
   "consumers.in_flight": "Em curso",
   "consumers.credit": "Crédito",
   "consumers.delivered": "Entregues",
@@ -311,6 +312,7 @@ export default {
   "consumers.disconnect_count": { one: "{n} mensagem em curso volta à fila.", other: "{n} mensagens em curso voltam à fila." },
   "consumers.disconnect_socket": "A conexão inteira é fechada, com suas outras assinaturas. O cliente pode voltar.",
   "consumers.disconnect_poll": "O pedido é respondido vazio. O cliente pode pedir de novo.",
+  "consumers.disconnect_webhook": "Fica desativado até que alguém o ative de novo.",
   "consumers.disconnected": "O consumidor de {user} foi desconectado.",
 
   "users.title": "Usuários",

@@ -171,6 +171,9 @@ function disconnectCell(t, api, session) {
   };
 }
 
+/** What disconnecting does, by the kind of a consumer. @type {Record<string, string>} */
+const ENDS = { websocket: "socket", long_poll: "poll", webhook: "webhook" };
+
 /** @param {T} t @param {any} api @param {Consumer} consumer */
 function askDisconnect(t, api, consumer) {
   const { id, user, queue, kind, in_flight } = consumer;
@@ -179,7 +182,7 @@ function askDisconnect(t, api, consumer) {
     kind: "danger",
     content: [
       concerned(t("consumers.disconnect_count", { count: in_flight, n: number(in_flight) }), in_flight),
-      el("p", { class: "soft", text: t(`consumers.disconnect_${kind === "long_poll" ? "poll" : "socket"}`) }),
+      el("p", { class: "soft", text: t(`consumers.disconnect_${ENDS[kind]}`) }),
     ],
     confirm: t("consumers.disconnect"),
     run: async () => {

@@ -1,11 +1,10 @@
 /** One message: all that is known of it, what it carries, what became of it, and what can be done with it. */
 
-import { path } from "../lib/api.js";
+import { path, Problem } from "../lib/api.js";
 import { button, el, replace } from "../lib/dom.js";
 import { ago, dateTime, number } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
-import { Problem } from "../lib/problem.js";
 import { empty, failed, loading } from "../lib/views.js";
 import { contentView } from "../parts/content-view.js";
 import { copyButton } from "../parts/copy.js";

@@ -1,11 +1,10 @@
 /** The messages of one queue: search by status, key, id and text in the content, and page through what is found. */
 
-import { path } from "../lib/api.js";
+import { path, Problem } from "../lib/api.js";
 import { button, el, replace } from "../lib/dom.js";
 import { ago, bytes, dateTime } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
-import { Problem } from "../lib/problem.js";
 import { empty, loaded } from "../lib/views.js";
 import { preview, readMessage, readMessages } from "./message-text.js";
 import { pager, plainTable } from "./plain-table.js";

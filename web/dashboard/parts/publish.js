@@ -1,9 +1,8 @@
 /** Publishing by hand, and sending a message again after a change. */
 
-import { path } from "../lib/api.js";
+import { path, Problem } from "../lib/api.js";
 import { el } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
-import { Problem } from "../lib/problem.js";
 import { toast } from "../lib/toast.js";
 import { ask, concerned } from "./dialog.js";
 import { messageForm } from "./message-form.js";

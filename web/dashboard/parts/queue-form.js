@@ -2,7 +2,7 @@
 
 import { el, field } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
-import { Problem } from "../lib/problem.js";
+import { Problem } from "../lib/api.js";
 import { parseDuration, writeDuration } from "./duration.js";
 
 /** What the broker takes where nothing is said (docs/protocol.md). */

@@ -1,0 +1,1 @@
+"""GraphQL: over HTTP and WebSocket, by raw requests and by the libraries that people use."""

@@ -1,0 +1,101 @@
+"""What the SDK is tested with: both Nodes, a broker that Node's tests may restart, and a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser.conftest import browser, chromium, playwright
+from tests.harness import BrokerProcess
+from tests.system.conftest import missing
+from tests.wire.conftest import NO_LIMITS
+
+__all__ = ["browser", "chromium", "playwright"]  # fixtures of this folder too
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.system)
+
+
+NODES = {
+    "node-20": lambda: shutil.which("node", path=os.pathsep.join(_elsewhere())),
+    "node-24": lambda: shutil.which("node", path=str(Path(sys.executable).parent)),
+}
+"""The machine's own, the oldest that is supported, and the one that comes with the test tools."""
+
+
+def _elsewhere() -> list[str]:
+    own = str(Path(sys.executable).parent)
+    return [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder != own]
+
+
+@pytest.fixture(scope="package", params=list(NODES))
+def node(request: pytest.FixtureRequest) -> str:
+    found = NODES[request.param]()
+    if found is None:
+        missing(f"{request.param} is not installed", possible_here=True)
+        raise AssertionError
+    return found
+
+
+@pytest.fixture(scope="package")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    with BrokerProcess(tmp_path_factory.mktemp("js") / "data", env=NO_LIMITS) as running:
+        yield running
+
+
+class Control(ThreadingHTTPServer):
+    """Stops and starts a broker for tests in another language: ``POST /kill``, ``/terminate``, ``/start``."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        super().__init__(("127.0.0.1", 0), _Asked)
+        self.broker = broker
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Asked(BaseHTTPRequestHandler):
+    server: Control
+
+    def do_POST(self) -> None:
+        broker = self.server.broker
+        deeds = {"/kill": broker.kill, "/terminate": broker.terminate, "/start": broker.start}
+        try:
+            deeds[self.path]()
+        except Exception as error:
+            self._answer(500, repr(error).encode())
+        else:
+            self._answer(200, b"")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    """The control of a broker of this test alone, which keeps its port over restarts."""
+    with BrokerProcess(tmp_path / "data", env=NO_LIMITS) as running:
+        running.port = urlsplit(running.url).port or 0
+        with Control(running) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield server
+            server.shutdown()
