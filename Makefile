@@ -26,7 +26,7 @@ run: $(VENV)/.run ## start the broker, with its data in ./data (ARGS='--port 900
 demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a retry, a dead letter
 	@$(BIN)/python -m workers.demo
 
-test: apt $(VENV)/.dev ## every test, in parallel (JOBS=, ARGS=)
+test: apt $(VENV)/.dev $(VENV)/.npm ## every test, in parallel (JOBS=, ARGS=)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start no process
@@ -35,7 +35,7 @@ check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start 
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(addprefix --ignore tests/,system wire front fuzz browser) $(ARGS)
 
-soak: apt $(VENV)/.dev ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
+soak: apt $(VENV)/.dev $(VENV)/.npm ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
 	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \
 	STREAMBROKER_TEST_STOPS=$(or $(STOPS),100) STREAMBROKER_TEST_CUTS=$(or $(CUTS),50) \
 	  $(BIN)/python -m pytest -x tests/system $(ARGS)
@@ -63,6 +63,11 @@ INSTALL := $(PIP) install --quiet --disable-pip-version-check
 $(STAMPS): $(VENV)/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/pip
 	$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/$*.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What tests take from the npm registry; Node.js itself came with the rest of `dev`.
+$(VENV)/.npm: tests/npm/package-lock.json $(VENV)/.dev
+	cd tests/npm && PATH="$(abspath $(BIN)):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(BIN)/pip:

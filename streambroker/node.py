@@ -299,6 +299,7 @@ class Node:
             lambda: broker.draining,
             self.webhooks.fleet.outcomes,
             self.webhooks.fleet.under_way,
+            lambda: (broker.clock(), wall_ms()),
         )
         return Metrics([NodeCollector(node), QueueCollector(queues)])
 

@@ -11,7 +11,7 @@ from streambroker.client import Client, Draft
 
 
 class SdkClient:
-    """One `streambroker.client.Client`. Every ack is confirmed, as the SDK does; the consumer does not wait for each."""
+    """One `streambroker.client.Client`. Every ack is confirmed; the consumer does not wait for each."""
 
     def __init__(self, port: int, token: str, queue: str) -> None:
         self._client = Client(f"http://127.0.0.1:{port}", token=token, environment={})

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from streambroker.cli import consume, db, key, message, publish, queue, server, tail, token, user
+from streambroker.cli import consume, db, doctor, key, message, publish, queue, server, tail, token, user
 from streambroker.cli.exits import Exit, fail
 from streambroker.config import SettingError
 from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
@@ -23,6 +23,7 @@ __all__ = ["Exit", "app", "main"]
 _GROUPS: tuple[tuple[typer.Typer, str | None], ...] = (
     (server.app, None),
     (db.app, "db"),
+    (doctor.app, None),
     (publish.app, None),
     (consume.app, None),
     (tail.app, None),

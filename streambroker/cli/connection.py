@@ -91,19 +91,24 @@ class Caller:
         """A client for everything, which has found its broker and is known there; closed and logged out at the end."""
         from streambroker.client import Client
 
-        credentials = self.credentials()
-        try:
-            client = Client(self.url, timeout=self.timeout, verify=self.trust(), **credentials)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-        async with client:
-            # It would come back for ever to a broker that is not there; say so now.
-            await client.users.me()
-            try:
+        async with self.known() as rest:
+            client = Client(self.url, timeout=self.timeout, verify=self.trust())
+            client.tokens = client.http.tokens = rest.tokens
+            async with client:
+                # It would come back for ever to a broker that is not there; say so now.
+                await client.users.me()
                 yield client
+
+    @asynccontextmanager
+    async def known(self) -> AsyncIterator[Rest]:
+        """A client for REST; a session that is begun for it ends with it."""
+        credentials = self.credentials()
+        async with self.rest(credentials) as rest:
+            try:
+                yield rest
             finally:
                 if "username" in credentials:
-                    await log_out(client)
+                    await _log_out(rest)
 
     def trust(self) -> ssl.SSLContext:
         """The certificates that are trusted: those of the system, and of ``--cacert``."""
@@ -135,18 +140,13 @@ def uses_rest(command: Callable[Concatenate[Rest, Output, P], Awaitable[int | No
     """
 
     async def connected(caller: Caller, *args: P.args, **kwargs: P.kwargs) -> int | None:
-        credentials = caller.credentials()
-        async with caller.rest(credentials) as client:
-            try:
-                return await command(client, caller.out, *args, **kwargs)
-            finally:
-                if "username" in credentials:
-                    await log_out(client)
+        async with caller.known() as client:
+            return await command(client, caller.out, *args, **kwargs)
 
     return _as_command(command, 2, connected)
 
 
-async def log_out(client: Rest) -> None:
+async def _log_out(client: Rest) -> None:
     """End the session that a command began, where the broker still listens."""
     from streambroker.client.errors import StreambrokerError
 

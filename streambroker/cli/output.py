@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Output:
 
     def document(self, value: Any) -> None:
         """One JSON document on a line of its own. Times are RFC 3339."""
-        self.line(_encoder.encode(value).decode())
+        self.line(msgspec.json.encode(_on_the_wire(value)).decode())
 
     def line(self, text: str) -> None:
         """A line, at once: whoever reads a pipe must not wait for the next ones."""
@@ -77,6 +76,20 @@ class Output:
         for name, value in pairs:
             first, *more = plain(value, keep="\n").split("\n")
             self.line("\n".join([f"{name:<{width}}  {first}", *(" " * (width + 2) + line for line in more)]))
+
+
+def _on_the_wire(value: Any) -> Any:
+    """A value with its members named, and its times written, as the broker does."""
+    if isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        return {encoded: _on_the_wire(getattr(value, name)) for name, encoded in names}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, dict):
+        return {name: _on_the_wire(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on_the_wire(member) for member in value]
+    return value
 
 
 def plain(text: str, keep: str = "") -> str:

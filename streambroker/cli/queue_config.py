@@ -59,10 +59,10 @@ def takes_config(command: Callable[..., Awaitable[None]]) -> Callable[..., Await
 
     @functools.wraps(command)
     async def run(*args: Any, **kwargs: Any) -> None:
-        config = _taken(kwargs, _OPTIONS, "")
+        config, backoff = _taken(kwargs, _OPTIONS, ""), _taken(kwargs, _BACKOFF, "backoff_")
         if config.get("dead_letter_queue") == "":
             config["dead_letter_queue"] = None
-        await command(*args, **kwargs, config=config, backoff=_taken(kwargs, _BACKOFF, "backoff_"))
+        await command(*args, **kwargs, config=config, backoff=backoff)
 
     signature = inspect.signature(command, eval_str=True, locals={"Rest": object})
     own = list(signature.parameters.values())[:-2]

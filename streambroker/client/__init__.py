@@ -69,6 +69,8 @@ from streambroker.client.models import (
     WebhookDelivery,
 )
 from streambroker.client.retrying import RetryPolicy
+from streambroker.client.sync import SyncClient, SyncMessage
+from streambroker.client.worker import Retry, Worker, run, work, worker
 
 __all__ = [
     "AlreadySettled",
@@ -111,6 +113,7 @@ __all__ = [
     "RefreshRaced",
     "Reject",
     "RequestTimeout",
+    "Retry",
     "RetryPolicy",
     "ServerError",
     "SettleItem",
@@ -120,6 +123,8 @@ __all__ = [
     "StorageFull",
     "StreambrokerError",
     "StreambrokerTimeout",
+    "SyncClient",
+    "SyncMessage",
     "Tokens",
     "TooLarge",
     "Unauthenticated",
@@ -128,4 +133,8 @@ __all__ = [
     "User",
     "Webhook",
     "WebhookDelivery",
+    "Worker",
+    "run",
+    "work",
+    "worker",
 ]

@@ -39,8 +39,8 @@ class Client(Rest):
                 await message.ack()
 
     Who is asking is said as in `Rest`. Nothing is connected before it is needed; what is lost comes back by itself,
-    with growing waits, until `close()`. Many tasks may share a client, and should: what they publish and settle at a time
-    goes out together. `timeout` is that of REST calls; `settle_timeout` how long an ack that is not confirmed is
+    with growing waits, until `close()`. Many tasks may share a client, and should: what they publish and settle at a
+    time goes out together. `timeout` is that of REST calls; `settle_timeout` how long an ack that is not confirmed is
     tried again; both in seconds.
     """
 

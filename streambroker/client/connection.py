@@ -8,9 +8,10 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
@@ -101,8 +102,9 @@ class Connection:
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._uri = _websocket_uri(url)
-        self._proxy = None if is_loopback(url) else True
-        self._verify = verify
+        self._proxy: Literal[True] | None = None if is_loopback(url) else True
+        # What REST trusts, so that both halves reach the same brokers.
+        self._trust = httpx.create_ssl_context(verify) if self._uri.startswith("wss:") else None
         self._tokens = tokens
         self._user = user
         self._reconnecting = reconnecting or Reconnecting()
@@ -221,7 +223,6 @@ class Connection:
 
     async def _socket(self, token: str | None) -> ClientConnection:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        options = {"ssl": self._verify} if isinstance(self._verify, ssl.SSLContext) and self._secure else {}
         try:
             return await connect(
                 self._uri,
@@ -235,17 +236,13 @@ class Connection:
                 ping_timeout=KEEPALIVE_S,
                 close_timeout=2,
                 max_size=MAX_SIZE,
-                **options,
+                ssl=self._trust,
             )
         except InvalidStatus as refused:
             raise _refusal(refused) from refused
         except (OSError, InvalidHandshake, WebSocketException, EOFError) as error:
             why = str(error) or type(error).__name__
             raise ConnectionLost(f"cannot connect to {self._uri}: {why}", sent=False) from error
-
-    @property
-    def _secure(self) -> bool:
-        return self._uri.startswith("wss:")
 
     # -- the token -----------------------------------------------------------------------------------------------------
 

@@ -98,6 +98,11 @@ class Consumption:
                 taker.set_result(None)
                 count -= 1
 
+    def pause(self) -> None:
+        """Ask for no more messages; those that are on their way still come. It is for a consumer about to close."""
+        if self._link is not None:
+            self._link.say(frames.request("pause", self._link.expect(lambda _: None), sub=self.sub))
+
     async def close(self) -> None:
         """End the subscription: what is not settled is given back and counts no failure."""
         self._closed = True

@@ -110,7 +110,7 @@ def _with_surrogates(text: bytes) -> Any:
 def _known(text: bytes) -> Iterable[ServerFrame]:
     for part in _parts(text) if text.lstrip()[:1] == b"[" else [msgspec.Raw(text)]:
         try:
-            yield _decode(part)  # type: ignore[misc]  # a part is no array
+            yield _decode(part)
         except msgspec.ValidationError as error:
             if "Invalid value" not in str(error):
                 raise ProtocolError(f"the broker's frame is not what was due: {error}") from error

@@ -42,28 +42,13 @@ class Hold:
 Settle = Callable[["Message", Verdict], "asyncio.Future[None]"]
 
 
-class Message:
-    """A delivered message. It is yours until you settle it, or until its lease is lost.
+class Delivery:
+    """What a delivered message says."""
 
-    `ack()` and `nack()` are on their way when they return; what they return can be awaited, and is done once the
-    broker has made it durable. Settling needs the event loop that the message was delivered on.
-    """
+    __slots__ = ("_info",)
 
-    __slots__ = ("_hold", "_info", "_is_lost", "_lost", "_on_settled", "_settle", "_verdict", "_verdict_told")
-
-    def __init__(
-        self, info: MessageInfo, settle: Settle, hold: Hold | None, on_settled: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, info: MessageInfo) -> None:
         self._info = info
-        self._settle = settle
-        self._hold = hold
-        self._on_settled = on_settled
-        self._verdict: Verdict | None = None
-        self._verdict_told: asyncio.Future[None] | None = None
-        self._is_lost = False
-        self._lost: asyncio.Event | None = None
-
-    # -- what it says --------------------------------------------------------------------------------------------------
 
     @property
     def info(self) -> MessageInfo:
@@ -175,9 +160,29 @@ class Message:
         return self._info.lease_expires_at
 
     def __repr__(self) -> str:
-        return f"<Message {self.message_id} of {self.queue}, attempt {self.attempt}>"
+        return f"<{type(self).__name__} {self.message_id} of {self.queue}, attempt {self.attempt}>"
 
-    # -- what becomes of it --------------------------------------------------------------------------------------------
+
+class Message(Delivery):
+    """A delivered message. It is yours until you settle it, or until its lease is lost.
+
+    `ack()` and `nack()` are on their way when they return; what they return can be awaited, and is done once the
+    broker has made it durable. Settling needs the event loop that the message was delivered on.
+    """
+
+    __slots__ = ("_hold", "_is_lost", "_lost", "_on_settled", "_settle", "_verdict", "_verdict_told")
+
+    def __init__(
+        self, info: MessageInfo, settle: Settle, hold: Hold | None, on_settled: Callable[[str], None] | None = None
+    ) -> None:
+        self._info = info
+        self._settle = settle
+        self._hold = hold
+        self._on_settled = on_settled
+        self._verdict: Verdict | None = None
+        self._verdict_told: asyncio.Future[None] | None = None
+        self._is_lost = False
+        self._lost: asyncio.Event | None = None
 
     @property
     def settled(self) -> bool:

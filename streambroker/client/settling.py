@@ -296,4 +296,3 @@ def _done_before(verdict: Verdict, code: str) -> bool:
     if verdict.what == "ack":
         return code == "not_found"
     return verdict.what == "nack" and verdict.requeue and code in ("lease_lost", "not_found")
-

@@ -12,13 +12,12 @@ from typing import Any, Protocol, Self
 from streambroker.client.consuming import LeaseMode
 from streambroker.client.messages import Message, Settle, Verdict
 from streambroker.client.messages_api import Messages
-from streambroker.client.models import Draft, Published, QueueEvent, Scalar, Stats
+from streambroker.client.models import Draft, Published, PublishedBatch, QueueEvent, Scalar, Stats
 from streambroker.client.overview import Consumers
 from streambroker.client.queues import Queues
 from streambroker.client.rest import Rest
 from streambroker.client.users import ApiKeys, Users
 from streambroker.client.webhooks import Webhooks
-from streambroker.core.names import format_id
 from streambroker.embedded.clock import ManualClock
 from streambroker.embedded.consuming import Consumer
 from streambroker.embedded.heart import MEMORY, Heart, within
@@ -131,12 +130,13 @@ class Broker:
             max_attempts=max_attempts,
             traceparent=traceparent,
         )
-        return await within(timeout, self._host.run(self._heart.publish_one(queue, draft)))
+        return await within(timeout, self._host.call(self._heart.publish_one(queue, draft)))
 
-    async def publish_many(self, queue: str, drafts: Sequence[Draft], *, timeout: float | None = None) -> list[str]:
-        """Publish 1 to 1,000 messages, all or none; their ids. Raises as `publish`."""
-        stored, _ = await within(timeout, self._host.run(self._heart.publish(queue, drafts)))
-        return [format_id(number) for number in stored.ids]
+    async def publish_many(
+        self, queue: str, drafts: Sequence[Draft], *, timeout: float | None = None
+    ) -> PublishedBatch:
+        """Publish 1 to 1,000 messages, all or none; ids in the order of the drafts. Raises as `publish`."""
+        return await within(timeout, self._host.call(self._heart.publish_batch(queue, drafts)))
 
     # -- consume -------------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Broker:
         With `lease_mode="fixed"` what you had in hand is yours until `lease_ms` after its delivery.
         """
         host, loop = self._host, asyncio.get_running_loop()
-        consumer = await host.run(Consumer.open(self._heart, queue, credit, lease_ms, lease_mode))
+        consumer = await host.call(Consumer.open(self._heart, queue, credit, lease_ms, lease_mode))
         in_hand: dict[str, Message] = {}  # unsettled, and so no more than the credit
 
         def lost(message_id: str) -> None:
@@ -162,11 +162,11 @@ class Broker:
         settle = _settler(host, consumer)
         consumer.lost_message = lambda message_id: _told(loop, lost, message_id)
         try:
-            while (info := await host.run(consumer.next())) is not None:
+            while (info := await host.call(consumer.next())) is not None:
                 message = in_hand[info.message_id] = Message(info, settle, None, settled)
                 yield message
         finally:
-            await host.run(consumer.close())
+            await host.call(consumer.close())
 
     async def receive(
         self, queue: str, *, wait_ms: int = 0, lease_ms: int | None = None, timeout: float | None = None
@@ -187,7 +187,7 @@ class Broker:
         """Up to `most` messages of a queue, or of the first of several that has some; waits for the first only."""
         names = [queues] if isinstance(queues, str) else list(queues)
         heart = self._heart
-        infos = await within(timeout, self._host.run(heart.receive(names, most, wait_ms, lease_ms)))
+        infos = await within(timeout, self._host.call(heart.receive(names, most, wait_ms, lease_ms)))
         settle = _settler(self._host, heart)
         return [Message(info, settle, None) for info in infos]
 
@@ -241,7 +241,7 @@ class Broker:
         Each thing happens at its own time, and what becomes ready has been handed to those who wait for it when this
         returns. Raises `RuntimeError` without a manual clock.
         """
-        await self._host.run(self._heart.advance(seconds))
+        await self._host.call(self._heart.advance(seconds))
 
     @property
     def now(self) -> datetime:
@@ -256,11 +256,11 @@ class Broker:
 
         Port 0 takes a free one. Raises `OSError` where it cannot listen, `ConfigError` beyond loopback.
         """
-        listener = await self._host.run(Listener.open(self._heart, host, port))
+        listener = await self._host.call(Listener.open(self._heart, host, port))
         try:
             yield listener.served
         finally:
-            await self._host.run(listener.close())
+            await self._host.call(listener.close())
 
 
 class _Source(Protocol):

@@ -16,7 +16,7 @@ import msgspec
 
 from streambroker.client.errors import Draining, ProblemDocument, ServerError, StreambrokerTimeout
 from streambroker.client.messages import Verdict
-from streambroker.client.models import Draft, MessageInfo, Published, wire_draft
+from streambroker.client.models import Draft, MessageInfo, Published, PublishedBatch, wire_draft
 from streambroker.config import Settings
 from streambroker.core.errors import StorageFailed, invalid
 from streambroker.core.lifecycle import Event, Settlement
@@ -125,8 +125,6 @@ class Heart:
         self.check_open()
         with told_as_client():
             check_queue(queue)
-            if not 1 <= len(drafts) <= MAX_BATCH:
-                raise invalid("/messages", f"takes 1 to {MAX_BATCH:,} messages")
             broker = self.node.broker
             found = await broker.ensure_queue(queue)
             now = broker.clock()
@@ -143,6 +141,13 @@ class Heart:
         """Store one message."""
         stored, durability = await self.publish(queue, [one])
         return Published(format_id(stored.ids[0]), bool(stored.duplicates), durability)
+
+    async def publish_batch(self, queue: str, drafts: Sequence[Draft]) -> PublishedBatch:
+        """Store messages, all or none. Raises `ValueError` for none, or for more than a batch holds."""
+        if not 1 <= len(drafts) <= MAX_BATCH:
+            raise ValueError(f"a batch has 1 to {MAX_BATCH:,} messages, not {len(drafts):,}")
+        stored, durability = await self.publish(queue, drafts)
+        return PublishedBatch([format_id(number) for number in stored.ids], list(stored.duplicates), durability)
 
     # -- consume -------------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
+
+from streambroker.client import sync
+from streambroker.client.errors import StreambrokerError
 
 T = TypeVar("T")
 
@@ -14,12 +16,12 @@ T = TypeVar("T")
 class Host(Protocol):
     """The loop that a broker lives on, seen from a caller's."""
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` answers, run on the broker's loop. Cancelled, it cancels the work."""
         ...
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """As `run`, begun whether anybody awaits it or not; what it raises is nobody's then."""
+        """As `call`, begun whether anybody awaits it or not; what it raises is nobody's then."""
         ...
 
     def soon(self, callback: Callable[[], None]) -> None:
@@ -30,7 +32,7 @@ class Host(Protocol):
 class SameLoop:
     """The broker lives on the caller's own loop. See `Host`."""
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """See `Host`."""
         return await work
 
@@ -43,15 +45,10 @@ class SameLoop:
         callback()
 
 
-class LoopThread:
-    """A loop in a thread of its own, for callers on other loops and on none. See `Host`. End it with `stop()`."""
+class LoopThread(sync.LoopThread):
+    """A loop in a thread of its own, for callers on other loops (see `Host`) and, by `run`, on none."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="streambroker", daemon=True)
-        self._thread.start()
-
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """See `Host`."""
         return await asyncio.wrap_future(self._submit(work))
 
@@ -59,37 +56,30 @@ class LoopThread:
         """See `Host`."""
         return _unwatched(asyncio.wrap_future(self._submit(work)))
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if self._loop.is_closed():
-            work.close()
-            raise RuntimeError("the broker was closed, and its thread has ended")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """As `run`, for a caller without a loop: blocks until it is done. An interrupt (Ctrl-C) cancels the work."""
-        future = self._submit(work)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
     def soon(self, callback: Callable[[], None]) -> None:
         """See `Host`."""
-        if not self._loop.is_closed():
+        if self.is_here:
             self._loop.call_soon_threadsafe(callback)
 
-    @property
-    def running(self) -> bool:
-        """Whether it has not been stopped."""
-        return not self._loop.is_closed()
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` once it was stopped."""
+        self._check(coroutine)
+        return super().run(coroutine, timeout)
 
     def stop(self) -> None:
-        """End the loop and its thread; whatever still runs there is cancelled."""
-        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """End the loop and the thread; whatever still runs there is cancelled."""
+        if self.is_here:
+            self.run(_end_others())
+        super().stop()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        self._check(work)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _check(self, work: Coroutine[Any, Any, Any]) -> None:
+        if not self.is_here:
+            work.close()
+            raise StreambrokerError("the broker was closed, or is used in a child after a fork")
 
 
 def _unwatched(future: asyncio.Future[T]) -> asyncio.Future[T]:
@@ -98,10 +88,11 @@ def _unwatched(future: asyncio.Future[T]) -> asyncio.Future[T]:
     return future
 
 
-async def _cancel_others() -> None:
+async def _end_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
-    await asyncio.get_running_loop().shutdown_default_executor()
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

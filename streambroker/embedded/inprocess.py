@@ -31,9 +31,9 @@ class InProcess(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx. The answer's body comes as the application sends it."""
         body = await request.aread()
-        exchange = await self._host.run(_begin(self._application, _scope(request), body))
+        exchange = await self._host.call(_begin(self._application, _scope(request), body))
         try:
-            status, headers = await self._host.run(exchange.head())
+            status, headers = await self._host.call(exchange.head())
         except BaseException:
             self._host.soon(exchange.hang_up)
             raise
@@ -46,7 +46,7 @@ class _Body(httpx.AsyncByteStream):
         self._host = host
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (part := await self._host.run(self._exchange.part())) is not None:
+        while (part := await self._host.call(self._exchange.part())) is not None:
             yield part
 
     async def aclose(self) -> None:

@@ -18,10 +18,10 @@ def on_a_thread(settings: Mapping[str, Any]) -> Iterator[tuple[SyncBroker, Broke
     """A fresh broker in memory with a manual clock, for those who block and for those who await."""
     thread = LoopThread()
     try:
-        heart = thread.wait(Heart.open(MEMORY, ManualClock(), **settings))
+        heart = thread.run(Heart.open(MEMORY, ManualClock(), **settings))
         try:
             yield SyncBroker._attached(heart, thread), Broker._attached(heart, thread)
         finally:
-            thread.wait(heart.close())
+            thread.run(heart.close())
     finally:
         thread.stop()

@@ -64,7 +64,7 @@ class NodeSources:
     """Where the figures come from; each may be asked from any thread.
 
     `confirm` and `lag` are in seconds, `delivery` in milliseconds. `connections`, `auth_failures` and `rate_limited`
-    are by kind, `webhook_deliveries` by outcome.
+    are by kind, `webhook_deliveries` by outcome. `clocks_ms`: the broker's clock and the machine's, since 1970.
     """
 
     confirm: Histogram
@@ -78,6 +78,7 @@ class NodeSources:
     draining: Callable[[], bool]
     webhook_deliveries: Callable[[], Mapping[str, int]] = dict
     webhook_requests: Callable[[], int] = int
+    clocks_ms: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 class NodeCollector(Collector):
@@ -96,6 +97,7 @@ class NodeCollector(Collector):
         sources = self._sources
         yield InfoMetricFamily("streambroker_build", "Versions of the broker and what it runs on.", self._build)
         yield GaugeMetricFamily("streambroker_draining", "1 while the broker stops.", value=sources.draining())
+        yield from _clocks(*sources.clocks_ms())
         yield _histogram(
             "streambroker_publish_confirm_seconds",
             "From a decoded publish until it is durable.",
@@ -137,6 +139,17 @@ class NodeCollector(Collector):
         yield GaugeMetricFamily(
             "streambroker_webhook_requests", "Requests to webhooks that are under way.", value=sources.webhook_requests()
         )
+
+
+def _clocks(broker_ms: int, machine_ms: int) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "streambroker_clock_seconds", "The broker's clock, by which messages live, since 1970.", value=broker_ms / 1_000
+    )
+    yield GaugeMetricFamily(
+        "streambroker_clock_step_seconds",
+        "How far the machine's clock was set since the broker started, which its own does not follow.",
+        value=(machine_ms - broker_ms) / 1_000,
+    )
 
 
 def _storage(storage: Storage) -> Iterator[Metric]:

@@ -157,8 +157,10 @@ async def test_a_batch_is_stored_whole_or_not_at_all(broker: Broker) -> None:
         await broker.publish_many("q", [Draft(content=1), Draft(content=2, priority=10)])
     assert refused.value.errors[0].pointer.endswith("/priority")
     assert await broker.receive("q") is None
-    with pytest.raises(errors.Invalid):
+    with pytest.raises(ValueError, match="1 to 1,000"):
         await broker.publish_many("q", [])
+    batch = await broker.publish_many("q", [Draft(content=1, dedup_id="d"), Draft(content=1, dedup_id="d")])
+    assert batch.duplicates == [1] and batch.message_ids[0] == batch.message_ids[1]
 
 
 async def test_a_dedup_id_is_stored_once(broker: Broker) -> None:

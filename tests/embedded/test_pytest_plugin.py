@@ -167,7 +167,7 @@ def test_a_test_that_fails_leaves_nothing_behind(run: pytest.Pytester) -> None:
         seen = []
 
         def test_fails(broker):
-            seen.append(Path(broker._broker._heart.settings.data_dir))
+            seen.append(Path(broker._of._heart.settings.data_dir))
             broker.publish("q", 1)
             messages = broker.consume("q")
             next(messages)

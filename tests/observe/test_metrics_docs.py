@@ -86,6 +86,8 @@ def test_the_dashboard_asks_for_every_kind_of_figure() -> None:
     shown = {name for name in FAMILIES if name in asked}
     assert sorted(FAMILIES - shown) == [
         "streambroker_build_info",  # what the list of brokers is made from
+        "streambroker_clock_seconds",  # for `streambroker doctor`
+        "streambroker_clock_step_seconds",
         "streambroker_draining",
         "streambroker_messages_in_flight",  # the same as by queue
     ]

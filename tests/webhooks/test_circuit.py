@@ -10,6 +10,10 @@ def failing(circuit: Circuit, times: int, now: int = 0) -> None:
         circuit.failed(now, None, 1.0)
 
 
+def told(circuit: Circuit) -> tuple[bool, int | None, int]:
+    return circuit.open, circuit.failing_since, circuit.room(10, 8)
+
+
 def test_a_few_failures_change_nothing() -> None:
     circuit = Circuit()
     failing(circuit, THRESHOLD - 1)
@@ -51,9 +55,9 @@ def test_chance_takes_away_up_to_half_of_a_pause() -> None:
 def test_one_success_ends_the_run() -> None:
     circuit = Circuit()
     failing(circuit, THRESHOLD + 3, 7)
-    assert circuit.failing_since == 7
+    assert (circuit.open, circuit.failing_since) == (True, 7)
     circuit.succeeded()
-    assert (circuit.open, circuit.failing_since, circuit.room(10, 8)) == (False, None, 10)
+    assert told(circuit) == (False, None, 10)
     failing(circuit, THRESHOLD, 100)
     assert circuit.resume_at == 100 + FIRST_PAUSE_MS
 

@@ -13,7 +13,7 @@ from tests.webhooks.world import World, broker, eventually
 
 
 async def test_what_was_asked_for_is_what_is_shown_but_for_secrets(world: World, receiver: Receiver) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "url": receiver.url,
         "description": "orders for the shop",
         "headers": {"X-Key": "of mine"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ async def test_the_newest_hundred_are_kept_and_come_in_pages(world: World, recei
     found: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        params = {"limit": 40, **({"cursor": cursor} if cursor else {})}
+        params: dict[str, Any] = {"limit": 40, **({"cursor": cursor} if cursor else {})}
         page = (await world.api.get(f"{world.path(made)}/deliveries", params=params)).json()
         found += [item["id"] for item in page["items"]]
         cursor = page["next_cursor"]

@@ -129,7 +129,8 @@ async def test_whoever_points_it_elsewhere_needs_the_right_and_is_whom_it_acts_f
 ) -> None:
     made = await world.make(receiver.url)
     path, bob = world.path(made), await world.user("bob", "manage")
-    for change in ({"url": receiver.url}, {"headers": {}}, {"rotate_secret": True}, {"disabled": False}):
+    further: list[Json] = [{"url": receiver.url}, {"headers": {}}, {"rotate_secret": True}, {"disabled": False}]
+    for change in further:
         assert (await bob.patch(path, json=change)).status_code == 403, change
     assert (await bob.patch(path, json={"concurrency": 1, "disabled": True})).json()["username"] == "admin"
     cat = await world.user("cat", "manage", "consume")

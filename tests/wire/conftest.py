@@ -45,9 +45,10 @@ def stranger(broker: BrokerProcess) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def description(stranger: httpx.Client) -> conformance.Description:
-    """What the broker says of itself."""
-    openapi, asyncapi = (stranger.get(f"/{name}.json").json() for name in ("openapi", "asyncapi"))
+def description(tmp_path_factory: pytest.TempPathFactory) -> conformance.Description:
+    """What a broker says of itself; one that no test asks anything else, for some count what they are asked."""
+    with BrokerProcess(tmp_path_factory.mktemp("described") / "data") as running:
+        openapi, asyncapi = (httpx.get(f"{running.url}/{name}.json").json() for name in ("openapi", "asyncapi"))
     return conformance.Description(openapi, asyncapi)
 
 

@@ -104,12 +104,10 @@ class Engine:
             operation_name=given.operation,
             hide_suggestions=request.principal.role is not Role.ADMIN,
         )
-        return _shown(request, await found if inspect.isawaitable(found) else found)
-
-
-def refusal(request: Request, error: BrokerError) -> GraphQLOut:
-    """The answer where a subscription ends by an error."""
-    return GraphQLOut(errors=[shown(GraphQLError(error.detail, original_error=error), request.instance)])
+        answer = _shown(request, await found if inspect.isawaitable(found) else found)
+        if answer.data is UNSET:
+            raise Refused(answer)
+        return answer
 
 
 def _refused(request: Request, errors: Iterable[GraphQLError]) -> Refused:

@@ -150,7 +150,8 @@ class Operation:
             content[media] = self._held(media, str)
         elif type_ is not None:
             content["application/json"] = self._media(self._schemas.of(type_), type_, status)
-        content |= {media: self._held(media, held) for media, held in self._endpoint.gives.items()}
+        if type_ is not None:
+            content |= {media: self._held(media, held) for media, held in self._endpoint.gives.items()}
         if content:
             answer["content"] = content
         return answer

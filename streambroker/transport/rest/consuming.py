@@ -13,6 +13,7 @@ from streambroker.core.message import Message
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import MessageOut, shown
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
 from streambroker.transport.limiting import Kind
 from streambroker.transport.presence import Presence
@@ -22,6 +23,7 @@ from streambroker.transport.roster import Seat, Standing
 _consume = JsonDecoder[schemas.ConsumeIn](schemas.ConsumeIn)
 _consume_many = JsonDecoder[schemas.ConsumeManyIn](schemas.ConsumeManyIn)
 _KIND = Kind.MESSAGES
+_ACCEPT = {"Accept": "As what it is answered: `application/json`, or one of the media types of CloudEvents."}
 
 
 class ConsumeDoor:
@@ -152,13 +154,28 @@ class ConsumeDoor:
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
         path, query, messages = "/queues/{queue}/messages/consume", schemas.ConsumeQuery, {200: schemas.Messages}
-        one, many = {200: MessageOut | None, 204: None}, schemas.ConsumeManyIn
+        one = {200: MessageOut | None, 204: None}
         return [
             Endpoint(
-                "GET", path, self.consume_one, "Consume a message", answers=one, query=query, head=False, limit=_KIND
+                "GET",
+                path,
+                self.consume_one,
+                "Consume a message",
+                answers=one,
+                query=query,
+                head=False,
+                limit=_KIND,
+                gives=events.ONE,
+                headers=_ACCEPT,
+                answer_headers=events.DELIVERED,
             ),
-            Endpoint("POST", path, self.consume, "Consume messages", schemas.ConsumeIn, messages, limit=_KIND),
-            Endpoint("POST", "/consume", self.consume_many, "Consume from several queues", many, messages, limit=_KIND),
+            *(
+                Endpoint("POST", where, door, title, body, messages, limit=_KIND, gives=events.MANY, headers=_ACCEPT)
+                for where, door, title, body in (
+                    (path, self.consume, "Consume messages", schemas.ConsumeIn),
+                    ("/consume", self.consume_many, "Consume from several queues", schemas.ConsumeManyIn),
+                )
+            ),
         ]
 
 

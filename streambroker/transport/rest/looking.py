@@ -12,6 +12,7 @@ from streambroker.protocol.json import encode
 from streambroker.protocol.messages import MessageOut, shown
 from streambroker.protocol.times import rfc3339
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
 
@@ -68,7 +69,16 @@ class MessageDoor:
         gone, past, again = {200: schemas.Deleted}, {200: schemas.Timeline}, {200: schemas.Settled}
         return [
             Endpoint("GET", many, self.browse, "Browse messages", answers=page, query=schemas.BrowseQuery),
-            Endpoint("GET", item, self.get_message, "Look at a message", answers=one, query=schemas.LookQuery),
+            Endpoint(
+                "GET",
+                item,
+                self.get_message,
+                "Look at a message",
+                answers=one,
+                query=schemas.LookQuery,
+                gives=events.ONE,
+                answer_headers=events.LOOKED,
+            ),
             Endpoint("GET", f"{item}/timeline", self.timeline, "See what happened to a message", answers=past),
             Endpoint("POST", f"{item}/retry", self.retry, "Retry a failed message", answers=again, codes=("conflict",)),
             Endpoint("DELETE", item, self.delete_message, "Delete a message", answers=gone),

@@ -15,6 +15,7 @@ from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.messages import DraftIn, Limits, batch_digest, digest, draft
 from streambroker.store.contract import Queue
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.limiting import Kind
 from streambroker.transport.rawbody import raw_draft
@@ -38,7 +39,10 @@ class PublishDoor:
         self._max_body = limits.max_message_bytes * 4 // 3 + _ENVELOPE_BYTES
 
     async def publish(self, call: Call) -> Reply:
-        """Publish one message: JSON, or raw bytes with its options as headers; or a CloudEvent, or a batch of them."""
+        """Publish one message: JSON, or raw bytes with its options as headers, or a CloudEvent.
+
+        A batch of CloudEvents is taken here too, and answered as by `/queues/{queue}/messages/batch`.
+        """
         name = self._door_of(call)
         if (mode := cloudevents.mode_of(call)) is not None:
             return await self._publish_events(call, name, mode)
@@ -60,8 +64,8 @@ class PublishDoor:
         return await self._publish(call, name, event.given, event.content)
 
     async def _publish_event_batch(self, call: Call, name: str) -> Reply:
-        events = cloudevents.batch(call, await call.body(_BATCH_BYTES))
-        return await self._publish_many(call, name, events, "")
+        given = cloudevents.batch(call, await call.body(_BATCH_BYTES))
+        return await self._publish_many(call, name, given, "")
 
     async def publish_alias(self, call: Call) -> Reply:
         """Publish one message to the queue that the body names."""
@@ -135,7 +139,19 @@ class PublishDoor:
         batch = {201: schemas.BatchPublished, 200: schemas.BatchPublished}
         all_or_none = "Publish messages, all or none"
         return [
-            Endpoint("POST", many, self.publish, title, DraftIn, one, codes=codes, raw=True, limit=_KIND),
+            Endpoint(
+                "POST",
+                many,
+                self.publish,
+                title,
+                DraftIn,
+                one,
+                codes=codes,
+                raw=True,
+                limit=_KIND,
+                takes=events.ONE,
+                headers=events.ASKED,
+            ),
             Endpoint(
                 "POST",
                 f"{many}/batch",
@@ -145,6 +161,7 @@ class PublishDoor:
                 batch,
                 codes=codes,
                 limit=_KIND,
+                takes=events.MANY,
             ),
             Endpoint("POST", "/publish", self.publish_alias, title, schemas.PublishIn, one, codes=codes, limit=_KIND),
         ]

@@ -346,7 +346,11 @@ class Fleet:
         push = running.push
         log.info("webhook %s %s", webhook.id, "is slowed down" if push.circuit.open else "runs as it should again")
         since = push.circuit.failing_since if push.circuit.open else None
-        self._spawn(self._note(webhook.id, lambda found: replace(found, failing_since=since)))
+
+        def failing(found: Webhook) -> Webhook:
+            return replace(found, failing_since=since) if found.updated_at == webhook.updated_at else found
+
+        self._spawn(self._note(webhook.id, failing))
 
     async def _note(self, webhook_id: str, changed: Callable[[Webhook], Webhook]) -> None:
         try:

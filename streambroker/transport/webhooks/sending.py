@@ -27,6 +27,8 @@ MAX_EXCERPT = 1_024
 LONGEST_RETRY_AFTER_MS = 86_400_000
 _KEEP_ALIVE_S = 4.0
 """Shorter than what servers keep an idle connection for: one that ends as it is used again fails a delivery."""
+_CLOSE_S = 1.0
+_BROKEN = (OSError, TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 _AGENT = f"streambroker/{__version__}".encode()
 _UNREADABLE = re.compile(r"[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -117,12 +119,14 @@ class Line:
         extensions = {"sni_hostname": target.host, "timeout": {"connect": connect_s}}
         request = httpcore.Request(b"POST", url, headers=[*own, *headers], content=body, extensions=extensions)
         response = await self._pool.handle_async_request(request)
-        latency_ms = _since(began)
+        latency_ms, left_s = _since(began), (deadline.when() or 0) - asyncio.get_running_loop().time()
+        deadline.reschedule(None)  # the head has said it: what comes after it takes no verdict back
         try:
-            text = await _excerpt(response, deadline)
+            text = await _excerpt(response, left_s)
         finally:
-            with contextlib.suppress(httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
-                await response.aclose()
+            with contextlib.suppress(*_BROKEN):
+                async with asyncio.timeout(_CLOSE_S):
+                    await response.aclose()
         return self._judged(response, latency_ms, text)
 
     def _judged(self, response: httpcore.Response, latency_ms: int, text: str | None) -> Answer:
@@ -144,21 +148,17 @@ class Line:
             await self._pool.aclose()
 
 
-async def _excerpt(response: httpcore.Response, deadline: asyncio.Timeout) -> str | None:
-    """How the body begins, where it is text. The verdict stands in the head: a body that never ends changes nothing."""
+async def _excerpt(response: httpcore.Response, left_s: float) -> str | None:
+    """How the body begins, where it is text; a body that has not ended in `left_s` is read no further."""
     assert isinstance(response.stream, AsyncIterable)
     found, size = b"", 0
-    try:
-        # A little less than is left, so that it ends here and not as a request that was never answered.
-        left = max((deadline.when() or 0) - asyncio.get_running_loop().time() - 0.05, 0)
-        async with asyncio.timeout(left):
+    with contextlib.suppress(*_BROKEN):
+        async with asyncio.timeout(left_s):
             async for part in response.stream:
                 found += part[: MAX_EXCERPT - len(found)]
                 size += len(part)
                 if size >= MAX_RESPONSE:
                     break
-    except (TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-        pass
     encoding = (_header(response, b"content-encoding") or "identity").lower()
     if encoding != "identity":
         return f"({encoding[:32]!r} is not unpacked)"

@@ -1,0 +1,347 @@
+"""`SyncClient`: the same client for programs without an event loop. It runs one in a thread of its own.
+
+Methods are those of the async classes, made blocking one by one, so their arguments, results and types are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from streambroker.client.client import Client
+from streambroker.client.consuming import LeaseMode
+from streambroker.client.errors import StreambrokerError
+from streambroker.client.messages import Delivery, Message
+from streambroker.client.messages_api import Messages
+from streambroker.client.models import Queue, Webhook
+from streambroker.client.overview import Consumers, Logs
+from streambroker.client.queues import Queues
+from streambroker.client.rest import Rest
+from streambroker.client.users import ApiKeys, Users
+from streambroker.client.webhooks import Webhooks
+
+S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+EXIT_S = 5.0
+"""How long the end of the process waits for a client that was not closed."""
+
+
+class LoopThread:
+    """An event loop in a daemon thread. It belongs to the process that started it: after a fork it is not there."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="streambroker client", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs in this process."""
+        return self._pid == os.getpid() and not self._loop.is_closed()
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` after a fork."""
+        if not self.is_here or threading.current_thread() is self._thread:
+            coroutine.close()
+            raise StreambrokerError(
+                "this SyncClient is closed, was made before a fork, or is used in its own event loop; make another one"
+            )
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        if not self.is_here:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(EXIT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+class Blocking(Generic[S]):
+    """What waits for something async."""
+
+    def __init__(self, run: LoopThread, of: S) -> None:
+        self._run = run
+        self._of = of
+
+
+def blocking(method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Blocking[S], P], T]:
+    """The method, which returns when it is done."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run.run(method(self._of, *args, **kwargs))
+
+    return call
+
+
+def iterating(
+    method: Callable[Concatenate[S, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Blocking[S], P], Iterator[T]]:
+    """The method, whose items come one by one."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[S], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return _items(self._run, method(self._of, *args, **kwargs))
+
+    return call
+
+
+def _items(run: LoopThread, source: AsyncIterator[T]) -> Iterator[T]:
+    try:
+        while True:
+            try:
+                yield run.run(_next(source))
+            except StopAsyncIteration:
+                return
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None and run.is_here:
+            run.run(close())
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)
+
+
+class SyncQueues(Blocking[Queues]):
+    """`client.queues`."""
+
+    get = blocking(Queues.get)
+    list = iterating(Queues.list)
+    page = blocking(Queues.page)
+    delete = blocking(Queues.delete)
+    purge = blocking(Queues.purge)
+    pause = blocking(Queues.pause)
+    resume = blocking(Queues.resume)
+    redrive = blocking(Queues.redrive)
+
+    def create(self, name: str, *, timeout: float | None = None, **config: Any) -> Queue:
+        """See `Queues.create`."""
+        return self._run.run(self._of.create(name, timeout=timeout, **config))
+
+    def update(self, name: str, *, timeout: float | None = None, **config: Any) -> Queue:
+        """See `Queues.update`."""
+        return self._run.run(self._of.update(name, timeout=timeout, **config))
+
+
+class SyncMessages(Blocking[Messages]):
+    """`client.messages`."""
+
+    get = blocking(Messages.get)
+    browse = iterating(Messages.browse)
+    page = blocking(Messages.page)
+    delete = blocking(Messages.delete)
+    retry = blocking(Messages.retry)
+    timeline = blocking(Messages.timeline)
+    ack = blocking(Messages.ack)
+    nack = blocking(Messages.nack)
+    extend = blocking(Messages.extend)
+    settle_many = blocking(Messages.settle_many)
+
+
+class SyncUsers(Blocking[Users]):
+    """`client.users`."""
+
+    me = blocking(Users.me)
+    list = iterating(Users.list)
+    get = blocking(Users.get)
+    create = blocking(Users.create)
+    update = blocking(Users.update)
+    delete = blocking(Users.delete)
+    change_password = blocking(Users.change_password)
+
+
+class SyncApiKeys(Blocking[ApiKeys]):
+    """`client.api_keys`."""
+
+    list = iterating(ApiKeys.list)
+    create = blocking(ApiKeys.create)
+    delete = blocking(ApiKeys.delete)
+
+
+class SyncConsumers(Blocking[Consumers]):
+    """`client.consumers`."""
+
+    list = iterating(Consumers.list)
+    disconnect = blocking(Consumers.disconnect)
+
+
+class SyncWebhooks(Blocking[Webhooks]):
+    """`client.webhooks`."""
+
+    list = iterating(Webhooks.list)
+    get = blocking(Webhooks.get)
+    delete = blocking(Webhooks.delete)
+    deliveries = iterating(Webhooks.deliveries)
+    redeliver = blocking(Webhooks.redeliver)
+
+    def create(
+        self, queue: str, url: str, *, secret: str | None = None, timeout: float | None = None, **options: Any
+    ) -> Webhook:
+        """See `Webhooks.create`."""
+        return self._run.run(self._of.create(queue, url, secret=secret, timeout=timeout, **options))
+
+    def update(self, queue: str, webhook_id: str, *, timeout: float | None = None, **changes: Any) -> Webhook:
+        """See `Webhooks.update`."""
+        return self._run.run(self._of.update(queue, webhook_id, timeout=timeout, **changes))
+
+
+class SyncLogs(Blocking[Logs]):
+    """`client.logs`."""
+
+    list = iterating(Logs.list)
+    read = blocking(Logs.read)
+
+
+class SyncMessage(Delivery):
+    """A delivered message; see `Message`. Settling blocks until it is durable."""
+
+    __slots__ = ("_message", "_run")
+
+    def __init__(self, message: Message, run: LoopThread) -> None:
+        super().__init__(message.info)
+        self._message = message
+        self._run = run
+
+    @property
+    def settled(self) -> bool:
+        """See `Message.settled`."""
+        return self._message.settled
+
+    @property
+    def is_lost(self) -> bool:
+        """See `Message.is_lost`."""
+        return self._message.is_lost
+
+    def ack(self, *, timeout: float | None = None) -> None:
+        """See `Message.ack`."""
+
+        async def ack() -> None:
+            await self._message.ack(timeout=timeout)
+
+        self._run.run(ack())
+
+    def nack(
+        self,
+        *,
+        requeue: bool = True,
+        delay_ms: int | None = None,
+        reason: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """See `Message.nack`."""
+
+        async def nack() -> None:
+            await self._message.nack(requeue=requeue, delay_ms=delay_ms, reason=reason, timeout=timeout)
+
+        self._run.run(nack())
+
+    def extend(self, lease_ms: int, *, timeout: float | None = None) -> None:
+        """See `Message.extend`."""
+
+        async def extend() -> None:
+            await self._message.extend(lease_ms, timeout=timeout)
+
+        self._run.run(extend())
+
+
+class SyncClient(Blocking[Client]):
+    """A client for programs without an event loop; threads may share it.
+
+        with SyncClient("http://127.0.0.1:8000", token="…") as client:
+            client.publish("orders", {"id": 1})
+            for message in client.consume("orders"):
+                message.ack()
+
+    Arguments are those of `Client`. One that was not closed is closed when the process ends. After a fork, make another
+    one in the child.
+    """
+
+    def __init__(self, url: str | None = None, **options: Any) -> None:
+        thread = LoopThread()
+        try:
+            super().__init__(thread, thread.run(_construct(url, options)))
+        except BaseException:
+            thread.stop()
+            raise
+        self.queues = SyncQueues(self._run, self._of.queues)
+        self.messages = SyncMessages(self._run, self._of.messages)
+        self.users = SyncUsers(self._run, self._of.users)
+        self.api_keys = SyncApiKeys(self._run, self._of.api_keys)
+        self.consumers = SyncConsumers(self._run, self._of.consumers)
+        self.webhooks = SyncWebhooks(self._run, self._of.webhooks)
+        self.logs = SyncLogs(self._run, self._of.logs)
+        _open.add(self)
+
+    publish = blocking(Client.publish)
+    publish_many = blocking(Client.publish_many)
+    login = blocking(Client.login)
+    logout = blocking(Rest.logout)
+    stats = blocking(Rest.stats)
+    ready = blocking(Rest.ready)
+    events = iterating(Rest.events)
+
+    def consume(
+        self, queue: str, *, credit: int = 100, lease_mode: LeaseMode = "session", lease_ms: int | None = None
+    ) -> Iterator[SyncMessage]:
+        """See `Client.consume`."""
+        source = self._of.consume(queue, credit=credit, lease_mode=lease_mode, lease_ms=lease_ms)
+        for message in _items(self._run, source):
+            yield SyncMessage(message, self._run)
+
+    def receive(
+        self, queue: str, *, wait_ms: int = 0, lease_ms: int | None = None, timeout: float | None = None
+    ) -> SyncMessage | None:
+        """See `Client.receive`."""
+        received = self._of.receive(queue, wait_ms=wait_ms, lease_ms=lease_ms, timeout=timeout)
+        message = self._run.run(received)
+        return None if message is None else SyncMessage(message, self._run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, timeout: float | None = None) -> None:
+        """See `Client.close`. In a child after a fork there is nothing to close."""
+        _open.discard(self)
+        if not self._run.is_here:
+            return
+        try:
+            self._run.run(self._of.close(), timeout)
+        finally:
+            self._run.stop()
+
+
+async def _construct(url: str | None, options: dict[str, Any]) -> Client:
+    """On the loop, where its parts belong."""
+    return Client(url, **options)
+
+
+_open: weakref.WeakSet[SyncClient] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in list(_open):
+        try:
+            client.close(EXIT_S)
+        except Exception:  # noqa: S110 - the process ends, and nobody is left to hear of it
+            pass

@@ -1,0 +1,153 @@
+"""The explorer in Chromium: everything from the broker, nothing that its policy forbids, and it works."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.conftest import ARGUMENTS, PATIENCE_MS
+from tests.browser.guard import Guard
+from tests.harness import PASSWORD, BrokerProcess
+from tests.system.conftest import missing
+from tests.wire.doors import Queue
+from tests.wire.people import SECRET, grant, somebody
+
+FILES = Path(__file__).parents[2] / "web" / "graphiql"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        missing("chromium is not installed", possible_here=True)
+        raise AssertionError
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, broker: BrokerProcess) -> Iterator[Page]:
+    """A page that fails the test for a request to elsewhere, for a report of the policy, and for an error."""
+    guard = Guard(urlsplit(broker.url).netloc)
+    with browser.new_context(base_url=broker.url) as context:
+        guard.watch(context)
+        opened = context.new_page()
+        opened.add_init_script("""
+            addEventListener("securitypolicyviolation", (event) => console.error(
+                `policy: ${event.effectiveDirective} ${event.blockedURI} ${event.sample}`))
+        """)
+        opened.goto("/graphql")
+        yield opened
+    assert guard.complaints == []
+
+
+def log_in(page: Page, username: str, password: str) -> None:
+    page.get_by_label("User").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def run(page: Page, query: str) -> None:
+    """Put the query into the editor, in place of what stands there, and execute it."""
+    page.locator(".graphiql-query-editor .CodeMirror").evaluate(
+        "(place, text) => place.CodeMirror.setValue(text)", query
+    )
+    page.get_by_role("button", name="Execute query").click()
+
+
+def test_a_query_is_executed(page: Page, queue: Queue) -> None:
+    log_in(page, "admin", PASSWORD)
+    expect(page.locator("#who")).to_have_text("admin (admin)")
+    run(page, f'{{ queue(name: "{queue.name}") {{ name paused }} }}')
+    expect(page.locator(".result-window")).to_contain_text(f'"name": "{queue.name}"')
+
+
+def test_numbers_are_shown_as_they_are(page: Page, queue: Queue) -> None:
+    log_in(page, "admin", PASSWORD)
+    run(page, f'mutation {{ publish(queue: "{queue.name}", content: 12345678901234567890123) {{ messageId }} }}')
+    expect(page.locator(".result-window")).to_contain_text("messageId")
+    run(page, f'mutation {{ consume(queue: "{queue.name}") {{ content }} }}')
+    expect(page.locator(".result-window")).to_contain_text("12345678901234567890123")
+
+
+def test_a_subscription_is_followed(page: Page, queue: Queue) -> None:
+    log_in(page, "admin", PASSWORD)
+    run(page, f'subscription {{ events(queue: "{queue.name}") {{ event messageId }} }}')
+    expect(page.get_by_role("button", name="Stop query")).to_be_visible()
+    page.wait_for_function("""() => performance.getEntriesByType("resource").length > 0""")
+    for _ in range(200):  # the subscription begins when the broker has taken it up, of which the page says nothing
+        number = queue.publish(1)
+        if number in (page.locator(".result-window").text_content() or ""):
+            break
+        page.wait_for_timeout(50)
+    expect(page.locator(".result-window")).to_contain_text("new_message")
+
+
+def test_documentation_and_dialogs_are_under_the_policy_too(page: Page) -> None:
+    log_in(page, "admin", PASSWORD)
+    page.get_by_role("button", name="Show Documentation Explorer").click()
+    expect(page.locator(".graphiql-doc-explorer")).to_contain_text("Mutation")
+    page.get_by_role("button", name="Open settings dialog").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Open short keys dialog").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_a_member_has_no_documentation_and_asks_all_the_same(page: Page, api: httpx.Client, queue: Queue) -> None:
+    with somebody(api, role="member", grants=[grant("*", "view")]) as person:
+        log_in(page, person.name, SECRET)
+        run(page, f'{{ queue(name: "{queue.name}") {{ name }} }}')
+        expect(page.locator(".result-window")).to_contain_text(queue.name)
+
+
+def test_an_api_key_does_as_well(page: Page, api: httpx.Client, queue: Queue) -> None:
+    with somebody(api, role="member", grants=[grant("*", "view")]) as person:
+        page.get_by_label("API key").fill(person.key()["key"])
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator("#who")).to_contain_text(person.name)
+        run(page, f'{{ queue(name: "{queue.name}") {{ name }} }}')
+        expect(page.locator(".result-window")).to_contain_text(queue.name)
+
+
+def test_a_wrong_password_is_said_and_a_logout_forgets(page: Page) -> None:
+    log_in(page, "admin", "not it")
+    expect(page.locator("#refused")).not_to_be_empty()
+    log_in(page, "admin", PASSWORD)
+    expect(page.locator(".graphiql-container")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+    expect(page.locator(".graphiql-container")).to_have_count(0)
+
+
+def test_the_page_and_its_files_have_a_strict_policy(api: httpx.Client) -> None:
+    page = api.get("/graphql", headers={"Accept": "text/html", "Authorization": ""})
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert (policy["default-src"], policy["script-src"], policy["connect-src"]) == ("'none'", "'self'", "'self'")
+    assert "unsafe" not in page.headers["content-security-policy"]
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        file = httpx.get(f"{api.base_url}{path.lstrip('/')}", trust_env=False)
+        assert (file.status_code, file.headers["x-content-type-options"]) == (200, "nosniff")
+        again = httpx.get(f"{api.base_url}{path.lstrip('/')}", headers={"If-None-Match": file.headers["etag"]})
+        assert again.status_code == 304
+    assert api.get("/graphql/assets/../../../pyproject.toml").status_code == 404
+    assert api.get("/graphql/assets/vendor/README.md").status_code == 404
+
+
+def test_vendored_files_are_those_that_were_published() -> None:
+    told = dict(
+        re.findall(r"^\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|$", (FILES / "vendor" / "README.md").read_text(), re.M)
+    )
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (FILES / "vendor").glob("*.[jc]s*")}
+    assert found == told
