@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "config": {"core"},
     "certificates": set[str](),
     "reset": {"core", "store", "transport"},
-    "cli": {"core", "config", "store", "app", "certificates", "reset"},
+    "cli": {"core", "config", "store", "app", "certificates", "reset", "client"},
     "__main__": {"cli"},
     "pytest_plugin": {"embedded"},
     "__init__": {"embedded"},
@@ -147,7 +147,7 @@ def test_workers_and_benchmarks_are_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "extras"), [("streambroker", ["cert", "otel", "webhooks"]), ("workers", ["workers"]), ("tests", ["dev"])]
+    ("package", "extras"), [("streambroker", ["cert", "graphql", "otel", "webhooks"]), ("workers", ["workers"]), ("tests", ["dev"])]
 )
 def test_what_is_imported_is_declared(package: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from streambroker.cli import consume, db, doctor, key, message, publish, queue, server, tail, token, user
+from streambroker.cli import bench, consume, db, doctor, key, message, publish, queue, server, tail, token, top, user
 from streambroker.cli.exits import Exit, fail
 from streambroker.config import SettingError
 from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
@@ -24,6 +24,8 @@ _GROUPS: tuple[tuple[typer.Typer, str | None], ...] = (
     (server.app, None),
     (db.app, "db"),
     (doctor.app, None),
+    (top.app, None),
+    (bench.app, None),
     (publish.app, None),
     (consume.app, None),
     (tail.app, None),
@@ -46,6 +48,7 @@ def streambroker() -> None:
 
 def main() -> None:
     """Run the command; exits with a code of `Exit`."""
+    code: object = None
     try:
         code = app(prog_name="streambroker", standalone_mode=False)
     except typer.TyperException as error:

@@ -69,7 +69,7 @@ class Caller:
         """
         if self.token is not None:
             if self.username is not None:
-                raise typer.BadParameter("--token and --username exclude each other")
+                fail(Exit.USAGE, "--token and --username exclude each other")
             return {"token": self.token}
         token = os.environ.get("STREAMBROKER_TOKEN")
         username = self.username or (None if token else os.environ.get(USERNAME_VARIABLE))
@@ -84,7 +84,7 @@ class Caller:
         try:
             return Rest(self.url, timeout=self.timeout, verify=self.trust(), **credentials)  # type: ignore[arg-type]
         except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+            fail(Exit.USAGE, error)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -108,7 +108,7 @@ class Caller:
                 yield rest
             finally:
                 if "username" in credentials:
-                    await _log_out(rest)
+                    await log_out(rest)
 
     def trust(self) -> ssl.SSLContext:
         """The certificates that are trusted: those of the system, and of ``--cacert``."""
@@ -121,7 +121,7 @@ class Caller:
         if password := os.environ.get(PASSWORD_VARIABLE):
             return password
         if not sys.stdin.isatty():
-            raise typer.BadParameter(f"there is no password for {username}; set {PASSWORD_VARIABLE}")
+            fail(Exit.USAGE, f"there is no password for {username}; set {PASSWORD_VARIABLE}")
         return getpass.getpass(f"password of {username}: ")
 
 
@@ -139,14 +139,14 @@ def uses_rest(command: Callable[Concatenate[Rest, Output, P], Awaitable[int | No
     A session that was begun for the command ends with it.
     """
 
-    async def connected(caller: Caller, *args: P.args, **kwargs: P.kwargs) -> int | None:
+    async def connected(caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> int | None:
         async with caller.known() as client:
             return await command(client, caller.out, *args, **kwargs)
 
     return _as_command(command, 2, connected)
 
 
-async def _log_out(client: Rest) -> None:
+async def log_out(client: Rest) -> None:
     """End the session that a command began, where the broker still listens."""
     from streambroker.client.errors import StreambrokerError
 

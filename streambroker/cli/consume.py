@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from streambroker.cli.connection import Caller, calls_broker
+from streambroker.cli.exits import Exit, fail
 from streambroker.cli.interrupts import interrupts, read_ahead
 from streambroker.cli.settling import Asked, Executed, Printed, Work
 from streambroker.cli.taking import Polled, Source, Subscribed
@@ -55,7 +56,7 @@ async def consume(
     the content on stdin, and MESSAGE_ID, MESSAGE_ATTEMPT, MESSAGE_KEY, MESSAGE_HEADERS, ... in its environment.
     """
     if command is not None and ack == "manual":
-        raise typer.BadParameter("--exec and --ack manual exclude each other: the command's exit status decides")
+        fail(Exit.USAGE, "--exec and --ack manual exclude each other: the command's exit status decides")
     stopped = asyncio.Event()
     if command is not None:
         work: Work = Executed(command, caller.out, retry_delay)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import msgspec
-import typer
 
 from streambroker.cli.exits import Exit, fail
 
@@ -32,7 +31,7 @@ def contents(arguments: Sequence[str], files: Sequence[Path], lines: bool, kind:
     """
     if not arguments and not files:
         if sys.stdin.isatty():
-            raise typer.BadParameter("there is nothing to publish: give contents, --file, or - for the lines of stdin")
+            fail(Exit.USAGE, "there is nothing to publish: give contents, --file, or - for the lines of stdin")
         arguments = ("-",)
     for argument in arguments:
         if argument == "-":

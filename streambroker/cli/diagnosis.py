@@ -122,8 +122,10 @@ def _idle_consumers(look: QueueLook, ready: int) -> Finding:
         f"{ready:,} messages are ready, {queue.consumers} consumers are there, and nothing was delivered for a minute"
     )
     if look.consumers and all(one.paused for one in look.consumers):
-        return problem(name, f"{what}: all of them have paused themselves", "a subscription that is paused takes nothing",
-                       "resume them (`resume` on the WebSocket), or restart them")  # fmt: skip
+        return problem(
+            name, f"{what}: all of them have paused themselves", "a subscription that is paused takes nothing",
+            "resume them (`resume` on the WebSocket), or restart them",
+        )  # fmt: skip
     if look.consumers and all(one.in_flight >= one.credit for one in look.consumers):
         held = ", ".join(f"{one.user} holds {one.in_flight}" for one in list(look.consumers)[:3])
         return problem(
@@ -131,8 +133,8 @@ def _idle_consumers(look: QueueLook, ready: int) -> Finding:
             f"{what}: each has as many unsettled messages as its credit allows ({held})",
             "a consumer gets no more until it acks or nacks; one that has forgotten to holds its messages for ever if "
             "its lease is its session's",
-            "look at the workers: are they stuck, or do they forget to ack? `DELETE /consumers/{id}` gives back what one "
-            "holds",
+            "look at the workers: are they stuck, or do they forget to ack? `DELETE /consumers/{id}` gives back what "
+            "one holds",
         )
     return problem(
         name, what, "they may wait for more room, be at the quota of leases of their user, or have just come",
@@ -151,8 +153,8 @@ def _poison(look: QueueLook) -> Iterator[Finding]:
         f"message {worst.message_id} was delivered {worst.attempt} times and is not done; its last error: "
         f"{worst.error or 'none was given'}",
         f"a message that no consumer can handle goes round and takes the place of others; {ends}",
-        f"streambroker message show {worst.message_id}; mend the consumer, or delete the message; a dead_letter_queue and "
-        "max_attempts take such messages out by themselves",
+        f"streambroker message show {worst.message_id}; mend the consumer, or delete the message; a dead_letter_queue "
+        "and max_attempts take such messages out by themselves",
     )
 
 
@@ -167,8 +169,8 @@ def _failures(look: QueueLook) -> Iterator[Finding]:
             f"{'everything in it' if only else f'{counts.failed:,} messages'} failed"
             f"{f' ({counts.failed:,})' if only else ''}; one of the errors: {why or 'none was given'}",
             "failed messages stay until somebody does something about them",
-            f"streambroker message search {queue.name} --status failed; then streambroker queue redrive {queue.name}, or "
-            f"purge them",
+            f"streambroker message search {queue.name} --status failed; then streambroker queue redrive {queue.name}, "
+            "or purge them",
         )
     target = queue.config.dead_letter_queue
     if target is None:
@@ -184,7 +186,8 @@ def _failures(look: QueueLook) -> Iterator[Finding]:
             name,
             f"{look.letters.counts.pending:,} dead letters wait in {target} and nobody looks at them",
             "what was given up is kept there, and grows",
-            f"streambroker message search {target}; then streambroker queue redrive {queue.name} --from {target}, or purge",
+            f"streambroker message search {target}; then streambroker queue redrive {queue.name} --from {target}, or "
+            "purge them",
         )
 
 
@@ -277,8 +280,8 @@ def _clocks(look: NodeLook) -> Iterator[Finding]:
     if abs(step) > CLOCK_OFF_S:
         yield problem(
             "clock", f"the clock of the broker's machine was set by {step:+,.0f} s since the broker started",
-            "leases and delays are not disturbed by that, for the broker's clock runs on; but the times that it tells are "
-            "off by so much", "restart the broker when it suits you; keep the clock right with NTP",
+            "leases and delays are not disturbed by that, for the broker's clock runs on; but the times that it tells "
+            "are off by so much", "restart the broker when it suits you; keep the clock right with NTP",
         )  # fmt: skip
     if abs(off := look.now - (broker + step)) > CLOCK_OFF_S:
         yield problem(

@@ -29,7 +29,8 @@ def of_directory(directory: Path, pid: str | None) -> Iterator[Finding]:
         return
     if pid is None:
         yield note(
-            subject, f"no broker runs on {directory}", "nothing is delivered", f"streambroker serve --data-dir {directory}"
+            subject, f"no broker runs on {directory}", "nothing is delivered",
+            f"streambroker serve --data-dir {directory}",
         )  # fmt: skip
     yield from _permissions(directory)
     yield from _file_system(directory)

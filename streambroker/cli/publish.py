@@ -14,7 +14,7 @@ import typer
 
 from streambroker.cli.connection import Caller, calls_broker
 from streambroker.cli.contents import Content, Kind, contents
-from streambroker.cli.exits import Exit
+from streambroker.cli.exits import Exit, fail
 from streambroker.cli.interrupts import interrupts, read_ahead, until
 from streambroker.cli.output import Output
 from streambroker.cli.progress import Progress, progress
@@ -87,7 +87,7 @@ async def publish(
     }  # fmt: skip
     source, total = _source(content or [], file or [], lines, kind, count)
     if dedup_id is not None and total != 1:
-        raise typer.BadParameter("a --dedup-id names one message; with it goes one CONTENT or --file, and no --count")
+        fail(Exit.USAGE, "a --dedup-id names one message; with it goes one CONTENT or --file, and no --count")
     async with caller.client() as client:
         with progress(caller.out, "published", total) as bar:
             run = _Run(client, queue, options, content_type, caller.timeout, _Teller(caller.out, quiet, bar, total))

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from streambroker.cli.connection import uses_rest
+from streambroker.cli.exits import Exit, fail
 from streambroker.cli.output import Output, moment, span
 from streambroker.cli.queue_config import Given, takes_config
 from streambroker.cli.values import QueueName, Yes, complete_queue, confirmed
@@ -95,7 +96,9 @@ def _backoff(waits: Backoff) -> str:
 @takes_config
 async def create(client: Rest, out: Output, name: QueueName, config: Given, backoff: Given) -> None:
     """Create a queue. That it is there already, with this very configuration, is no error."""
-    queue = await client.queues.create(name, **config, **({"backoff": backoff} if backoff else {}))
+    if backoff:
+        config["backoff"] = backoff
+    queue = await client.queues.create(name, **config)
     out.answer(queue, f"the queue {queue.name} is there")
 
 
@@ -108,7 +111,7 @@ async def change(client: Rest, out: Output, name: QueueName, config: Given, back
         # The broker replaces it whole.
         config["backoff"] = {**msgspec.structs.asdict((await client.queues.get(name)).config.backoff), **backoff}
     if not config:
-        raise typer.BadParameter("nothing to change was named")
+        fail(Exit.USAGE, "nothing to change was named")
     _shown(out, await client.queues.update(name, **config))
 
 

@@ -11,7 +11,7 @@ import typer
 
 from streambroker.cli.values import complete_queue, duration
 
-_DURATION = {"parser": duration, "metavar": "DURATION"}
+_DURATION: dict[str, Any] = {"parser": duration, "metavar": "DURATION"}
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "lease_ms": (int, typer.Option("--lease", help="How long a delivery is leased.", **_DURATION)),
     "max_attempts": (

@@ -97,10 +97,7 @@ class Asked(Settling):
         """See `Work`."""
         show(self._out, message, self._raw)
         while True:
-            if sys.stdin.isatty():
-                sys.stderr.write(f"{message.message_id}: (a)ck, (n)ack and retry, (r)eject, (q)uit? ")
-                sys.stderr.flush()
-            match (await anext(self._answers, "q")).strip().lower():
+            match (await self._answer(message)).strip().lower():
                 case "a" | "ack":
                     self.settle(message.ack())
                 case "n" | "nack":
@@ -115,6 +112,17 @@ class Asked(Settling):
                     sys.stderr.write("say a, n, r or q\n")
                     continue
             return True
+
+
+    async def _answer(self, message: Message) -> str:
+        if not sys.stdin.isatty():
+            return await anext(self._answers, "q")
+        sys.stderr.write(f"{message.message_id}: (a)ck, (n)ack and retry, (r)eject, (q)uit? ")
+        sys.stderr.flush()
+        answer = await anext(self._answers, None)
+        if answer is None:
+            sys.stderr.write("\n")  # Ctrl-C or Ctrl-D: what comes next begins a line
+        return answer or "q"
 
 
 class Executed(Settling):

@@ -51,8 +51,6 @@ async def _watch(client: Rest, out: Output, queue: str, kinds: list[str], count:
     async with aclosing(client.events(queue, kinds=kinds)) as events:
         seen = 0
         async for event in events:
-            if kinds and event.event not in kinds:
-                continue
             _shown(out, event)
             seen += 1
             if seen == count:
@@ -62,6 +60,10 @@ async def _watch(client: Rest, out: Output, queue: str, kinds: list[str], count:
 def _shown(out: Output, event: QueueEvent) -> None:
     if out.json:
         out.document(event)
+        return
+    if event.event == "gap":
+        missed = "some events were" if event.lost is None else f"{event.lost} events were"
+        out.say(f"{missed} missed")
         return
     attempt = f"attempt {event.attempt}" if event.attempt else ""
     line = f"{moment(event.at)}  {event.event:<17}  {event.message_id}  {attempt:<11}{event.status}"

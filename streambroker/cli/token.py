@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from streambroker.cli.connection import Caller, calls_broker
+from streambroker.cli.exits import Exit, fail
 
 app = typer.Typer()
 
@@ -18,7 +19,7 @@ async def token(caller: Caller) -> None:
     """
     credentials = caller.credentials()
     if "username" not in credentials:
-        raise typer.BadParameter("an access token takes a login: give --username")
+        fail(Exit.USAGE, "an access token takes a login: give --username")
     async with caller.rest({}) as client:
         pair = await client.login(credentials["username"], credentials["password"])
     if caller.out.json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from streambroker.cli.connection import uses_rest
+from streambroker.cli.exits import Exit, fail
 from streambroker.cli.output import Output, moment
 from streambroker.cli.values import Yes, confirmed, grant
 
@@ -112,11 +113,11 @@ async def change(
 ) -> None:
     """Change a user; what is not named stays. --grant replaces all grants; another password ends all sessions."""
     if grants and no_grants:
-        raise typer.BadParameter("--grant and --no-grants exclude each other")
+        fail(Exit.USAGE, "--grant and --no-grants exclude each other")
     given = [grant(text) for text in grants] if grants else [] if no_grants else None
     new = _password(name, password_stdin, generate) if password or password_stdin or generate else None
     if all(value is None for value in (role, given, disabled, new)):
-        raise typer.BadParameter("nothing to change was named")
+        fail(Exit.USAGE, "nothing to change was named")
     user = await client.users.update(name, password=new, role=role, grants=given, disabled=disabled)
     if generate:
         out.answer({**_members(user), "password": new}, f"user {name}, password {new}   (shown only now)")
@@ -149,14 +150,14 @@ def _members(user: User) -> dict[str, Any]:
 def _password(name: str, from_stdin: bool, generate: bool) -> str:
     """A new password, by whichever way was asked for."""
     if from_stdin and generate:
-        raise typer.BadParameter("--password-stdin and --generate exclude each other")
+        fail(Exit.USAGE, "--password-stdin and --generate exclude each other")
     if generate:
         return secrets.token_urlsafe(18)
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
-        raise typer.BadParameter("there is no terminal to ask for the password on; say --password-stdin or --generate")
+        fail(Exit.USAGE, "there is no terminal to ask for the password on; say --password-stdin or --generate")
     password = getpass.getpass(f"password for {name}: ")
     if password != getpass.getpass("the same again: "):
-        raise typer.BadParameter("the two are not the same")
+        fail(Exit.USAGE, "the two are not the same")
     return password

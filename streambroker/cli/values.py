@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streambroker.cli.exits import Exit, fail
+
 if TYPE_CHECKING:
     from streambroker.client.models import Grant, Scalar
 
@@ -60,7 +62,7 @@ def grant(text: str) -> Grant:
     queues, _, listed = text.rpartition(":")
     actions = ACTIONS if listed == "all" else tuple(part.strip() for part in listed.split(",") if part.strip())
     if not queues or not actions or not set(actions) <= set(ACTIONS):
-        raise typer.BadParameter(f"{text!r} is no grant; say 'orders.*:publish,view', of {', '.join(ACTIONS)}, or all")
+        fail(Exit.USAGE, f"{text!r} is no grant; say 'orders.*:publish,view', of {', '.join(ACTIONS)}, or all")
     return Grant(queues, actions)
 
 
@@ -68,8 +70,8 @@ def headers(pairs: list[str]) -> dict[str, Scalar] | None:
     """The headers that ``name=value`` pairs make; None for none."""
     for pair in pairs:
         if "=" not in pair:
-            raise typer.BadParameter(f"{pair!r} is no header; say name=value")
-    return dict(pair.split("=", 1) for pair in pairs) or None
+            fail(Exit.USAGE, f"{pair!r} is no header; say name=value")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)} or None
 
 
 def complete_queue(context: typer.Context, incomplete: str) -> list[str]:
@@ -101,5 +103,6 @@ def confirmed(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise typer.BadParameter("there is no terminal to ask on; say --yes if that is what you want")
-    typer.confirm(question, abort=True, err=True)
+        fail(Exit.USAGE, "there is no terminal to ask on; say --yes if that is what you want")
+    if not typer.confirm(question, err=True):
+        fail(Exit.REFUSED, "nothing was done")

@@ -47,7 +47,7 @@ PATIENCE_MS = 5_000
 """The least wait after 4429, where the broker has not said how long."""
 
 _FINAL = {4400: "malformed", 4401: "unauthenticated", 4403: "forbidden", 4404: "not_found"}
-_RECONNECT = RetryPolicy(base_s=0.1, most_s=30.0)
+_RECONNECT = RetryPolicy(base_s=0.1, most_s=15.0)
 _problem = msgspec.json.Decoder(ProblemDocument).decode
 
 
@@ -112,6 +112,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._refreshing: set[asyncio.Task[None]] = set()
         self._again_at_once = False
+        self._closed = False
         self.link: Link | None = None
         self.trouble: StreambrokerError | None = None
         """Why there is no connection now, as far as is known."""
@@ -120,7 +121,7 @@ class Connection:
         """See that there is a connection, and that what waits is sent."""
         if self.link is not None:
             self.link.wake()
-        elif self._task is None or self._task.done():
+        elif not self._closed and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._keep(), name="streambroker connection")
 
     async def renew(self) -> None:
@@ -131,6 +132,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close it cleanly and stay closed."""
+        self._closed = True
         task, self._task = self._task, None
         for refreshing in self._refreshing:
             refreshing.cancel()
@@ -156,7 +158,7 @@ class Connection:
     async def _serve(self) -> None:
         """Raises what is final."""
         tries = 0
-        while self._user.wants_connection():
+        while self._user.wants_connection() and not self._closed:
             try:
                 link = await self._opened()
             except StreambrokerError as error:

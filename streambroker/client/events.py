@@ -9,7 +9,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 import httpx
 import msgspec
 
-from streambroker.client.errors import ApiError, ConnectionLost, ProtocolError, StreambrokerError, StreambrokerTimeout
+from streambroker.client.errors import (
+    ApiError,
+    ConnectionLost,
+    NotFound,
+    ProblemDocument,
+    ProtocolError,
+    StreambrokerError,
+    StreambrokerTimeout,
+)
 from streambroker.client.eventstream import EventStreamParser, ServerSentEvent
 from streambroker.client.http import Http, segment
 from streambroker.client.models import QueueEvent
@@ -17,6 +25,8 @@ from streambroker.client.retrying import RetryPolicy
 
 SILENT_S = 60.0
 """A stream that sends nothing for so long, not even a heartbeat, is dead."""
+END = "end"
+"""The kind of the broker's last word on a stream, which says why it ends."""
 _PATIENCE = RetryPolicy(base_s=0.5, most_s=15.0)
 _decode = msgspec.json.Decoder(QueueEvent).decode
 
@@ -34,15 +44,19 @@ async def follow(
     """Events of a queue until you stop listening; `kinds` names those that you want, or all.
 
     It comes back by itself when the connection is lost, and goes on after the last event (`last_event_id` says after
-    which to begin). An event of another kind than the queue's own, such as the broker's word that some were missed,
-    comes as it is. Raises what the broker refuses for good: `NotFound`, `Forbidden`, `Unauthenticated`.
+    which to begin); where some were missed, an event `gap` says so. Raises what the broker refuses for good:
+    `NotFound`, also when the queue is deleted, `Forbidden`, `Unauthenticated`.
     """
     parser, failures = EventStreamParser(last_event_id), 0
     while True:
+        shown = await http.tokens.token()
         try:
             async for event in _connected(http, queue, kinds, parser, silent_s):
                 failures = 0
-                yield event
+                if event.event == END:
+                    await _ended(http, event, shown)
+                else:
+                    yield event
             error: StreambrokerError = ConnectionLost("the broker ended the stream of events")
         except StreambrokerError as caught:
             if not _passes(caught):
@@ -51,7 +65,15 @@ async def follow(
         failures += 1
         asked_s = (parser.retry_ms or 0) / 1_000
         await sleep(max(asked_s, _PATIENCE.wait_s(failures, error, chance())))
-        parser = EventStreamParser(parser.last_id)
+        parser = EventStreamParser(parser.last_id, parser.retry_ms)
+
+
+async def _ended(http: Http, event: QueueEvent, shown: str | None) -> None:
+    """The broker says why it ends the stream. Raises `NotFound`; a token that is no longer good is renewed."""
+    if event.reason == "queue_deleted":
+        raise NotFound(ProblemDocument("not_found", 404, detail=f"the queue {event.queue} was deleted"))
+    if event.reason in ("unauthenticated", "expired"):
+        await http.tokens.renew(shown)
 
 
 def _passes(error: StreambrokerError) -> bool:

@@ -23,12 +23,14 @@ class ServerSentEvent(NamedTuple):
 class EventStreamParser:
     """Owns what is left of a line and the event that is being put together.
 
-    `last_id` is what to go on after, `retry_ms` the wait that the server asked for, None where it did not.
+    `last_id` is what to go on after: it moves on with whole events only. `retry_ms` is the wait that the server asked
+    for, None where it did not.
     """
 
-    def __init__(self, last_id: str = "") -> None:
+    def __init__(self, last_id: str = "", retry_ms: int | None = None) -> None:
         self.last_id = last_id
-        self.retry_ms: int | None = None
+        self.retry_ms = retry_ms
+        self._id = last_id
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
         self._after_cr = False
@@ -61,11 +63,12 @@ class EventStreamParser:
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
             self.retry_ms = int(value)
 
     def _whole(self) -> ServerSentEvent | None:
+        self.last_id = self._id
         found = ServerSentEvent(self._event or "message", "\n".join(self._data), self.last_id) if self._data else None
         self._event, self._data, self._size = "", [], 0
         return found

@@ -87,8 +87,8 @@ class Link:
         finally:
             self.alive = False
             writer.cancel()
+            self._tell_all(ConnectionLost())  # before anything is awaited, where this task may be cancelled
             await asyncio.wait([writer])
-            self._tell_all(ConnectionLost())
 
     async def close(self) -> None:
         """Close it cleanly: what is still held is given back and counts no failure."""

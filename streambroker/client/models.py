@@ -22,6 +22,8 @@ Status = Literal["pending", "processing", "processed", "failed"]
 PurgeStatus = Literal["pending", "failed", "processed", "all"]
 Action = Literal["publish", "consume", "manage", "view"]
 
+OCTETS = "application/octet-stream"
+"""The media type of raw bytes of which nothing else is known."""
 _NULL = Raw(b"null")
 
 
@@ -262,6 +264,7 @@ def wire_draft(draft: Draft) -> dict[str, Any]:
         if name == "content":
             if isinstance(value, bytes | bytearray | memoryview):
                 wire["content_base64"] = base64.b64encode(value).decode()
+                wire["content_type"] = OCTETS  # else the broker would take them for JSON
             else:
                 wire["content"] = value
         elif value is not None:
@@ -391,7 +394,10 @@ class LogFile(Model, frozen=True):
 
 
 class QueueEvent(Model, frozen=True):
-    """Something happened in a queue. `event` is the kind, `id` what to give as `last_event_id` to go on after it."""
+    """Something happened in a queue. `event` is the kind, `id` what to give as `last_event_id` to go on after it.
+
+    A `gap` says that events were missed: `lost` of them, None where nobody knows how many.
+    """
 
     event: str = ""
     message_id: str = ""
@@ -400,6 +406,8 @@ class QueueEvent(Model, frozen=True):
     attempt: int = 0
     at: datetime | None = None
     id: str = ""
+    lost: int | None = None
+    reason: str = ""
 
 
 class Webhook(Model, frozen=True):

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from streambroker.client.http import Http, segment
-from streambroker.client.models import Draft, Published, PublishedBatch, wire_draft
+from streambroker.client.models import OCTETS, Draft, Published, PublishedBatch, wire_draft
 from streambroker.protocol.times import rfc3339
 
-_OCTETS = "application/octet-stream"
 _OPTIONS = ("priority", "delay_ms", "available_at", "ttl_ms", "key", "dedup_id", "correlation_id", "reply_to")
 
 
@@ -64,7 +63,7 @@ class Posting:
 
 def option_headers(draft: Draft) -> dict[str, str]:
     """A draft's options as the headers that go with a raw body."""
-    headers = {"content-type": draft.content_type or _OCTETS}
+    headers = {"content-type": draft.content_type or OCTETS}
     for name in (*_OPTIONS, "max_attempts"):
         value = getattr(draft, name)
         if name == "available_at" and value is not None:
@@ -80,7 +79,7 @@ def option_headers(draft: Draft) -> dict[str, str]:
 
 def _fits_headers(draft: Draft) -> bool:
     """Whether the options can be headers: in ASCII and small, with a media type that is not JSON's own."""
-    kind = (draft.content_type or _OCTETS).partition(";")[0].strip().lower()
+    kind = (draft.content_type or OCTETS).partition(";")[0].strip().lower()
     if kind == "application/json" or kind.endswith("+json") or "/" not in kind:
         return False
     values = option_headers(draft).values()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
@@ -37,7 +38,6 @@ MEMORY = ":memory:"
 MAX_WAIT_MS = 60_000
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in there
 _SHARED_MEMORY_BYTES = 256 * 1024 * 1024
-_LONGEST_JITTER = 1.0
 _OFF = {f"rate_limit_{name}": "off" for name in ("default", "login", "messages")}
 _A_DAY_MS = 86_400_000
 
@@ -80,8 +80,8 @@ class Heart:
             settings = msgspec.convert(given, Settings)
             heart = cls(settings, clock, stack.pop_all())
         try:
-            chance = {} if clock is None else {"chance": lambda: _LONGEST_JITTER}
-            heart.node = await Node.open(settings, heart._storage_failed, clock=clock, **chance)
+            chance = random.random if clock is None else _longest
+            heart.node = await Node.open(settings, heart._storage_failed, clock=clock, chance=chance)
             heart.admin, _ = heart.node.insider()
         except BaseException:
             heart._scratch.close()
@@ -171,7 +171,8 @@ class Heart:
         waiting = asyncio.ensure_future(consuming)
         alarm = self.clock.alarm(self.clock() + wait_ms)
         try:
-            await asyncio.wait([waiting, alarm], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [waiting, alarm]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 return waiting.result()
         except asyncio.CancelledError:
@@ -228,6 +229,11 @@ class Heart:
                 if clock() >= target and not any(at <= target for at in coming):
                     return
                 clock.advance_to(min([target, *coming]))
+
+
+def _longest() -> float:
+    """The throw of the dice at which jitter leaves a backoff whole."""
+    return 1.0
 
 
 async def within(seconds: float | None, work: Awaitable[T]) -> T:

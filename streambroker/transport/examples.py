@@ -205,6 +205,10 @@ IN_QUERY: Mapping[str, str] = {
     "requeue": "As `requeue` in the body; either makes it a requeue.",
     "tail": "How many of the last lines. Without it all, though at most the last 16 MiB.",
     "queue": "Only what belongs to this queue.",
+    "events": "Only these kinds of events, separated by commas. Without it all.",
+    "last_event_id": "As the header `Last-Event-ID`, for clients that cannot send it the first time.",
+    "heartbeat_ms": "How often there is a sign of life, where nothing happens.",
+    "format": "In which form the message comes; without it, as `Accept` says.",
 }
 """What parameters of a query say, by their names."""
 
@@ -215,6 +219,8 @@ PATH_PARAMETERS: Mapping[str, str] = {
     "key_id": "The API key's id; not the key itself.",
     "filename": "A file of the listing, `GET /logs`.",
     "consumer_id": "The consumer's id, as `GET /consumers` lists it.",
+    "webhook_id": "The webhook's id, as its creation answered it.",
+    "delivery_id": "A delivery of the log, or the id of a message that is in it.",
 }
 """What parts of a path say, by their names."""
 

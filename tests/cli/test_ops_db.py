@@ -32,12 +32,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         broker.queues.create("dead")
         broker.publish_many("q", [Draft(content={"n": n, "fill": "x" * 3_000}, dedup_id=str(n)) for n in range(50)])
         broker.publish("q", "later", delay_ms=3_600_000)
-        taken = broker.receive_many("q", most=30)
+        taken = broker.receive_many("q", most=30, lease_ms=86_400_000)
         for message in taken[:10]:
             message.ack()
         for message in taken[10:20]:
             message.nack(requeue=False, reason="no")
-        taken[20].nack(reason="again")
+        taken[20].nack(reason="again", delay_ms=3_600_000)
     return directory
 
 
@@ -83,10 +83,11 @@ def test_a_backup_is_for_its_owner_only_and_has_the_key_only_where_asked(
 
 
 def test_a_backup_replaces_nothing(command: Command, data: Path, tmp_path: Path) -> None:
-    for destination in (data, tmp_path / "copy", tmp_path / "copy"):
+    assert command("db", "backup", tmp_path / "copy", "--data-dir", data).code == 0
+    for destination in (data, tmp_path / "copy"):
         ended = command("db", "backup", destination, "--data-dir", data)
-    assert ended.code == 73
-    assert "is there already" in ended.err
+        assert ended.code == 73
+        assert "is there already" in ended.err
     assert command("db", "check", "--data-dir", tmp_path / "copy").code == 0
 
 

@@ -67,9 +67,13 @@ class Conversation:
         self._socket.transport.abort()
 
     async def ended(self) -> int | None:
-        """Wait until the client ends it; the close code, None without one."""
+        """Grant every unsubscribe until the client ends it; the close code, None without one."""
         try:
             while True:
+                while self._read:
+                    frame = self._read.pop(0)
+                    if frame["op"] == "unsubscribe":
+                        await self.grant(frame)
                 await self.listen()
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None

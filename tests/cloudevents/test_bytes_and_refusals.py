@@ -150,7 +150,10 @@ def test_a_bad_attribute_is_named(queue: Queue, name: str, value: Any) -> None:
     assert pointer(structured(queue, json.dumps(fields).encode())) == f"/{name}"
     if name.islower() and (name, value) != ("source", "/%zz"):  # which in a header is a percent sign
         sent = value if value is None else httpx.QueryParams({"": value}).__str__()[1:].replace("+", "%20")
-        assert pointer(binary(queue, **{name: sent})).removeprefix("/ce-").removeprefix("/") == name
+        assert (
+            pointer(binary(queue, b"1", "application/json", **{name: sent})).removeprefix("/ce-").removeprefix("/")
+            == name
+        )
     assert queue.api.get(queue.path).json()["counts"]["pending"] == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from gql import Client, gql
@@ -29,8 +28,8 @@ def over_websocket(broker: BrokerProcess, token: str = "") -> WebsocketsTranspor
 
 
 @pytest.fixture
-async def sockets(broker: BrokerProcess) -> AsyncIterator[Client]:
-    yield Client(transport=over_websocket(broker))
+def sockets(broker: BrokerProcess) -> Client:
+    return Client(transport=over_websocket(broker))
 
 
 def test_it_fetches_the_schema_and_checks_queries_by_it(broker: BrokerProcess) -> None:

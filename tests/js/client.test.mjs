@@ -186,9 +186,10 @@ test("a queue that is deleted ends the loops over it, and no others", async (t) 
   await Promise.all([c.queues.create(gone), c.queues.create(kept)]);
   const [ending, staying] = [c.consume(gone), c.consume(kept)];
   const waiting = [ending.next(), staying.next()];
+  const ended = assert.rejects(waiting[0], sdk.NotFound);
   await until(async () => (await c.queues.get(gone)).consumers === 1 && (await c.queues.get(kept)).consumers === 1);
   await c.queues.delete(gone);
-  await assert.rejects(waiting[0], sdk.NotFound);
+  await ended;
   await c.publish(kept, "still here");
   assert.equal((await waiting[1]).value.content, "still here");
   await staying.return();
@@ -230,12 +231,12 @@ test("a password logs in by itself; logging out ends the session", async (t) => 
 test("a disconnected consumer stays away: 4403 is final", async (t) => {
   const c = client(t);
   const queue = fresh();
-  const waiting = c.consume(queue).next();
+  const refused = assert.rejects(c.consume(queue).next(), sdk.Forbidden);
   await until(async () => {
     for await (const { id, queue: of } of c.consumers.list()) if (of === queue) return c.consumers.disconnect(id).then(() => true);
     return false;
   });
-  await assert.rejects(waiting, sdk.Forbidden);
+  await refused;
 });
 
 test("where no WebSocket gets through, long polls take over", async (t) => {
@@ -326,10 +327,10 @@ test("events of a queue that is deleted, or was never there, end with NotFound",
   await assert.rejects(c.events(queue).next(), sdk.NotFound);
   await c.queues.create(queue);
   const before = (await c.stats()).connections.sse;
-  const waiting = c.events(queue).next();
+  const ended = assert.rejects(c.events(queue).next(), sdk.NotFound);
   await until(async () => (await c.stats()).connections.sse > before);
   await c.queues.delete(queue);
-  await assert.rejects(waiting, sdk.NotFound);
+  await ended;
 });
 
 test("queues and messages can be looked at, changed and deleted", async (t) => {

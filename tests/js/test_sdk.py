@@ -51,6 +51,10 @@ def test_over_a_broker(node: str, broker: BrokerProcess) -> None:
     run_tests(node, "client.test.mjs", broker)
 
 
+def test_over_tokens_that_end(node: str, forgetful: BrokerProcess) -> None:
+    run_tests(node, "tokens.test.mjs", forgetful)
+
+
 def test_over_a_restart(node: str, control: Control) -> None:
     run_tests(node, "restart.test.mjs", control.broker, control)
 

@@ -88,6 +88,19 @@ def test_the_life_of_messages_as_it_happens(api: httpx.Client, queue: Queue, mes
     assert len({event.id for event in told}) == 5
 
 
+def test_dead_letters_tell_at_which_attempt_they_failed(api: httpx.Client, queue: Queue, messages: Messages) -> None:
+    rejected = Queue(api, f"{queue.name}-rejected", max_attempts=5, dead_letter_queue=queue.name)
+    expired = Queue(api, f"{queue.name}-expired", max_attempts=1, lease_ms=1_000, dead_letter_queue=queue.name)
+    only = {"events": "message_failed"}
+    with watch(api, rejected.name, **only) as one, watch(api, expired.name, **only) as other:
+        one.begun(), other.begun()
+        rejected.publish(1), expired.publish(2)
+        messages.nack(rejected.take(), requeue=True, delay_ms=0)
+        messages.nack(rejected.take())
+        expired.take()
+        assert [json.loads(stream.next().data)["attempt"] for stream in (one, other)] == [2, 1]
+
+
 def test_a_stream_that_is_cut_again_and_again_loses_nothing_and_tells_nothing_twice(
     api: httpx.Client, queue: Queue
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jsonschema
+import jsonschema_rs
 import msgspec
 import pytest
 from openapi_spec_validator import validate
@@ -145,15 +145,19 @@ async def test_every_answer_carries_the_headers_of_its_status(api: dict[str, Any
 
 
 async def test_every_request_and_answer_has_examples_that_fit_its_schema(api: dict[str, Any]) -> None:
-    seen = 0
+    seen, alike = 0, set()
     for where, content in bodies(api):
         assert examples(content), where
+        text = msgspec.json.encode(content)
+        if text in alike:  # a problem of many operations
+            continue
+        alike.add(text)
         schema = {**content["schema"], "components": api["components"]}
-        validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+        validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
         for example in examples(content):
             assert [error.message for error in validator.iter_errors(example)] == [], where
             seen += 1
-    assert seen > 300
+    assert seen > 60
 
 
 async def test_an_example_of_an_answer_holds_all_that_the_answer_may_hold(api: dict[str, Any]) -> None:
@@ -179,7 +183,7 @@ async def test_every_parameter_says_what_it_is(api: dict[str, Any]) -> None:
         for parameter in parameters(api, operation):
             assert parameter["description"], name
             if "example" in parameter:
-                validator = jsonschema.Draft202012Validator(parameter["schema"])
+                validator = jsonschema_rs.Draft202012Validator(parameter["schema"])
                 assert [error.message for error in validator.iter_errors(parameter["example"])] == [], name
             assert parameter["in"] != "path" or "example" in parameter or "pattern" in parameter["schema"], name
         assert "X-Request-ID" in {parameter["name"] for parameter in parameters(api, operation)}

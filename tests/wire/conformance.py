@@ -62,7 +62,8 @@ class Description:
     def check(self, response: httpx.Response) -> None:
         """Raise `Undescribed` where an answer is not as described."""
         request = response.request
-        if "x-request-id" not in response.headers or request.method == "OPTIONS":
+        upgraded = response.status_code == 101
+        if upgraded or "x-request-id" not in response.headers or request.method == "OPTIONS":
             return
         if b"nothing here but GET /metrics" in (response.content if response.is_closed else b""):
             return  # the port that has only that

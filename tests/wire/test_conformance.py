@@ -16,7 +16,7 @@ def answer(method: str, path: str, status: int, body: Any = None, **headers: str
     given = {"x-request-id": "1", **{name.replace("_", "-"): value for name, value in headers.items()}}
     request = httpx.Request(method, f"http://127.0.0.1{path}")
     content = {"content": b""} if body is None else {"json": body}
-    return httpx.Response(status, headers=given, request=request, **content)  # type: ignore[arg-type]
+    return httpx.Response(status, headers=given, request=request, **content)
 
 
 PROBLEM = {

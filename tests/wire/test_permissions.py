@@ -1,4 +1,4 @@
-"""D12: who may do what, on every route and every op, over REST and WebSocket, by session and by API key.
+"""D12: who may do what, on every route and every op, over REST, WebSocket and GraphQL, by session and by API key.
 
 What is expected is worked out here, from the contract, and not by asking the broker's own function.
 """
@@ -14,6 +14,8 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from streambroker.transport.graphql.schema import SCHEMA
+from tests.graphql.talking import talk
 from tests.harness import BrokerProcess
 from tests.wire.conftest import NO_LIMITS
 from tests.wire.doors import fresh_name
@@ -63,6 +65,7 @@ NEEDS: dict[str, str | None] = {
     "GET /consumers": None,
     "GET /users/me": None,
     "GET /api-keys": None,
+    "POST /graphql": None,  # each of its fields: see below
     # Each item of these is judged on its own: see below.
     "POST /messages/ack": None,
     "POST /messages/nack": None,
@@ -78,13 +81,14 @@ NEEDS |= dict.fromkeys(("POST /users", "PATCH /users/{username}", "DELETE /users
 WATCH = "GET /queues/{queue}/events"  # an answer without an end: see below
 ELSEWHERE = {"DELETE /consumers/{consumer_id}", WATCH}  # takes somebody who consumes: test_consumers.py
 ELSEWHERE |= {"POST /queues/{queue}/webhooks"}  # takes two grants: tests/webhooks/test_rights.py
-PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json"}
+PUBLIC = {"POST /login", "POST /refresh", "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /asyncapi.json"}
 BODIES: dict[str, Any] = {
     "POST /queues/{queue}/messages": {"content": 1},
     "POST /queues/{queue}/messages/batch": {"messages": [{"content": 1}]},
     "POST /publish": {"queue": "{queue}", "content": 1},
     "POST /consume": {"queues": ["{queue}"]},
     "POST /messages/{message_id}/extend": {"lease_ms": 1000},
+    "POST /graphql": {"query": "query { __typename }"},
     "POST /messages/ack": {"items": [{"message_id": "{message_id}"}]},
     "POST /messages/nack": {"items": [{"message_id": "{message_id}"}]},
     "POST /messages/extend": {"items": [{"message_id": "{message_id}", "lease_ms": 1000}]},
@@ -383,3 +387,77 @@ def test_d12_what_only_a_session_may_do_no_key_may(
         answer = anonymous.request(method, path, json=bodies[operation], headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), who
     assert anonymous.request(*operation.split(" "), json=bodies[operation]).status_code == 401
+
+
+# The columns of GraphQL: what each root field asks for on the queue it names.
+FIELDS: dict[str, tuple[str | None, str]] = {
+    "queues": (None, "queues { nextCursor }"),
+    "queue": ("view", "queue(name: $q) { name }"),
+    "message": ("view", "message(messageId: $m) { key }"),
+    "messages": ("view", "messages(queue: $q) { nextCursor }"),
+    "timeline": ("view", "timeline(messageId: $m) { items { at } }"),
+    "stats": (None, "stats { pending }"),
+    "createQueue": ("manage", "createQueue(name: $q) { name }"),
+    "updateQueue": ("manage", "updateQueue(name: $q, config: {leaseMs: 30000}) { name }"),
+    "deleteQueue": ("manage", "deleteQueue(name: $q)"),
+    "purgeQueue": ("manage", "purgeQueue(name: $q)"),
+    "pauseQueue": ("manage", "pauseQueue(name: $q) { name }"),
+    "resumeQueue": ("manage", "resumeQueue(name: $q) { name }"),
+    "redriveQueue": ("manage", "redriveQueue(name: $q)"),
+    "publish": ("publish", "publish(queue: $q, content: 1) { messageId }"),
+    "publishBatch": ("publish", "publishBatch(queue: $q, messages: [{content: 1}]) { messageIds }"),
+    "consume": ("consume", "consume(queue: $q) { key }"),
+    "consumeBatch": ("consume", "consumeBatch(queue: $q) { key }"),
+    "ack": ("consume", "ack(messageId: $m) { status }"),
+    "nack": ("consume", "nack(messageId: $m) { status }"),
+    "extend": ("consume", "extend(messageId: $m, leaseMs: 1000) { status }"),
+    "retry": ("manage", "retry(messageId: $m) { status }"),
+    "deleteMessage": ("manage", "deleteMessage(messageId: $m)"),
+    "events": ("view", "events(queue: $q) { at }"),
+}
+
+
+def test_every_field_of_graphql_has_its_place_in_the_matrix() -> None:
+    roots = SCHEMA.query_type, SCHEMA.mutation_type, SCHEMA.subscription_type
+    assert {name: root for root in roots if root is not None for name in root.fields}.keys() == FIELDS.keys()
+
+
+def graphql_document(field: str, place: Place) -> dict[str, Any]:
+    kinds = {"query": SCHEMA.query_type, "mutation": SCHEMA.mutation_type, "subscription": SCHEMA.subscription_type}
+    kind = next(name for name, root in kinds.items() if root is not None and field in root.fields)
+    asked = FIELDS[field][1]
+    declared = [text for name, text in (("$q", "$q: String!"), ("$m", "$m: ID!")) if name in asked]
+    variables = {"q": place.queue, "m": place.message_id}
+    return {"query": f"{kind}{f'({declared[0]})' if declared else ''} {{ {asked} }}", "variables": variables}
+
+
+@pytest.mark.parametrize("who", WHOS)
+def test_d12_over_graphql(who: str, whos: dict[str, Who], anonymous: httpx.Client, api: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {whos[who].token}"} if whos[who].token else {}
+    wrong = {}
+    for field in FIELDS.keys() - {"events"}:
+        queue = f"m.{fresh_name()}"
+        place = Place(queue, api.post(f"/queues/{queue}/messages", json={"content": 1}).json()["message_id"], "")
+        answer = anonymous.post("/graphql", json=graphql_document(field, place), headers=headers)
+        if who == NOBODY:
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+            continue
+        expected = whos[who].expected(FIELDS[field][0])
+        statuses = {error["extensions"]["status"] for error in answer.json().get("errors", ())}
+        refused = {expected} if expected is not None else set[int]()
+        if statuses & {401, 403, 404, 500} != refused or (refused and answer.json()["data"] != {field: None}):
+            wrong[field] = answer.text
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("who", [who for who in WHOS if who != NOBODY])
+def test_d12_over_graphql_subscriptions(who: str, broker: BrokerProcess, whos: dict[str, Who], place: Place) -> None:
+    with talk(broker.ws_url) as connection:
+        connection.begin(whos[who].token)
+        connection.say("subscribe", id="1", payload=graphql_document("events", place))
+        expected = whos[who].expected("view")
+        if expected is None:
+            connection.settled()
+        else:
+            (error,) = connection.hear("error", "1")["payload"]
+            assert error["extensions"]["status"] == expected

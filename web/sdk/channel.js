@@ -192,9 +192,16 @@ export class Channel {
   async #welcomed() {
     const turn = ++this.#turn;
     this.#settler.carryBy(this);
-    await Promise.race([this.#settler.quiet(), pause(QUIET_MS)]);
+    await this.#quiet();
     if (turn !== this.#turn) return;
     for (const subscription of this.#subscriptions.values()) if (!subscription.ready) void this.#subscribe(subscription);
+  }
+
+  async #quiet() {
+    const quiet = new AbortController();
+    const patience = pause(QUIET_MS, quiet.signal).catch(() => {});
+    await Promise.race([this.#settler.quiet(), patience]);
+    quiet.abort();
   }
 
   /** @param {Subscription} subscription */

@@ -169,7 +169,8 @@ def _operations() -> Schema:
         }
         if frame in _NO_ANSWER:
             found[_op(frame)]["description"] = "Answered only where it has an `id`, once the change is on the disk."
-    for frame in (frames.Deliver, frames.Lost, frames.Expiring, frames.Draining):
+    unasked: Frames = (frames.Deliver, frames.Lost, frames.Expiring, frames.Draining)
+    for frame in unasked:
         found[_op(frame)] = {
             "action": "send",
             "title": _op(frame),

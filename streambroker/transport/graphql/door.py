@@ -52,7 +52,12 @@ class GraphQLDoor:
     def endpoints(self) -> list[Endpoint]:
         """What this door serves. Its limits are counted when it is known what is asked for."""
         answers, gives = {200: GraphQLOut}, {RESPONSE: GraphQLOut}
-        return [Endpoint("POST", PATH, self.post, "Ask by GraphQL", GraphQLIn, answers, limit=None, gives=gives)]
+        codes = ("rate_limited",)  # counted by what a document costs
+        return [
+            Endpoint(
+                "POST", PATH, self.post, "Ask by GraphQL", GraphQLIn, answers, codes=codes, limit=None, gives=gives
+            )
+        ]
 
 
 def prefers_response(accept: str) -> bool:

@@ -14,6 +14,7 @@ from streambroker.transport.openapi.naming import headings, named_apart
 from streambroker.transport.openapi.operations import Operation
 from streambroker.transport.openapi.problems import Problems
 from streambroker.transport.openapi.schemas import schemas_of
+from streambroker.transport.openapi.webhooks import webhooks
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 CONTACT = {"name": "Whoever runs this broker"}
@@ -81,6 +82,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "security": [{"bearer": []}, {"apiKey": []}],
         "tags": headings([tag for tag, _ in names]),
         "paths": paths,
+        **webhooks(endpoints, schemas),
         "components": {
             "schemas": schemas.components,
             "parameters": PARAMETERS,

@@ -32,7 +32,9 @@ _PATH_PATTERNS = {
     "webhook_id": "^[0-9a-f]{24}$",
     "delivery_id": "^(?:[0-9a-f]{24}|[0-7][0-9a-f]{15})$",
 }
-_SESSION, _KEY = {"bearer": list[str]()}, {"apiKey": list[str]()}
+_SESSION = {"bearer": list[str]()}
+# By media types and security schemes: OpenAPI has parameters of these names ignored.
+_TOLD_ELSEWHERE = ("accept", "authorization", "content-type")
 
 
 class Operation:
@@ -107,6 +109,7 @@ class Operation:
         found = [
             {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
             for name, text in self._endpoint.headers.items()
+            if name.lower() not in _TOLD_ELSEWHERE
         ]
         if self._endpoint.body in _PUBLISHES:
             found += headers.publish_parameters()

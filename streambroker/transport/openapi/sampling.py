@@ -96,5 +96,5 @@ class _Sampler:
         if kinds is None:
             return True
         if isinstance(value, bool):
-            return kinds == "boolean"
+            return bool(kinds == "boolean")
         return any(isinstance(value, _KINDS[kind]) for kind in ([kinds] if isinstance(kinds, str) else kinds))

@@ -98,6 +98,7 @@ class EventsDoor:
                 codes=("draining",),
                 media=wire.MEDIA_TYPE,
                 events=wire.EVENTS,
+                answer_headers={"X-Accel-Buffering": "`no`: a proxy passes each event on at once."},
                 headers={"Last-Event-ID": "The id of the last event that came: the stream goes on after it."},
             )
         ]

@@ -77,7 +77,7 @@ class Push:
         self._turned = turned
         self._ended = ended
         self._working: dict[asyncio.Task[None], Message] = {}
-        self._unsent: set[int] = set()
+        self._unsent: set[tuple[int, str | None]] = set()
         self._reserved = 0
         self._bytes = 0
         self._waking: asyncio.TimerHandle | None = None
@@ -96,7 +96,7 @@ class Push:
         self.closed = True
         self._quiet()
         for task, message in list(self._working.items()):
-            if message.id in self._unsent:
+            if _delivery(message) in self._unsent:
                 task.cancel()
         if not self._working:
             self._leave()
@@ -198,7 +198,7 @@ class Push:
     def _begin(self, message: Message) -> None:
         self._idle.clear()
         self._bytes += weight(message.content, message.attributes)
-        self._unsent.add(message.id)
+        self._unsent.add(_delivery(message))
         task = asyncio.create_task(self._push(message))
         self._working[task] = message
         task.add_done_callback(self._done)
@@ -206,8 +206,8 @@ class Push:
     def _done(self, task: asyncio.Task[None]) -> None:
         message = self._working.pop(task)
         self._bytes -= weight(message.content, message.attributes)
-        if message.id in self._unsent:
-            self._unsent.discard(message.id)
+        if _delivery(message) in self._unsent:
+            self._unsent.discard(_delivery(message))
             if self.held.get(message.id) == message.lease:
                 self._broker.let_go(self, message.id)
                 self._broker.release([message])
@@ -227,7 +227,7 @@ class Push:
         except Exception:  # a lease that lasts until somebody settles it must be settled
             log.exception("webhook %s failed at a message", self.webhook.id)
             answer = Answer("unreachable", 0, error="the broker failed at this; its log says why")
-            self._unsent.discard(message.id)
+            self._unsent.discard(_delivery(message))
         if answer is not None:
             await self._settle(self._verdict(message, answer))
 
@@ -235,7 +235,7 @@ class Push:
         """Asked when a request's turn has come: whether it still is to be made."""
         if self.closed or not self._may() or self.held.get(message.id) != message.lease:
             return False
-        self._unsent.discard(message.id)
+        self._unsent.discard(_delivery(message))
         if self.seat is not None:
             self.seat.delivered += 1
         return True
@@ -279,6 +279,11 @@ class Push:
             except BrokerError as error:
                 log.warning("settling a message of webhook %s has to wait: %s", self.webhook.id, error.detail)
                 await asyncio.sleep(_RETRY_S)
+
+
+def _delivery(message: Message) -> tuple[int, str | None]:
+    """What tells one delivery of a message from the next: it may come again while a request for it is under way."""
+    return message.id, message.lease
 
 
 def trace_headers(message: Message) -> list[tuple[bytes, bytes]]:

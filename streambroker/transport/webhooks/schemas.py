@@ -13,7 +13,12 @@ from streambroker.transport.webhooks.addresses import MAX_URL
 DAY_MS = 86_400_000
 _ID = r"^[0-9a-f]{24}$(?!\n)"
 
-Url = Annotated[str, Meta(min_length=8, max_length=MAX_URL, description="Where to POST to: https:// or http://.")]
+# What `addresses.target` checks of it, in the words of JSON Schema.
+_URL = {"format": "uri", "pattern": "^https?://[!-~]+$"}
+Url = Annotated[
+    str,
+    Meta(min_length=8, max_length=MAX_URL, description="Where to POST to.", extra_json_schema=_URL),
+]
 SecretText = Annotated[
     str,
     Meta(max_length=128, description="`whsec_` and 24 to 64 bytes in base64. Left out, one is made."),

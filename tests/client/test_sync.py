@@ -1,0 +1,126 @@
+"""The blocking client against a real broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from streambroker.client import Draft, NotFound, StreambrokerError, StreambrokerTimeout, SyncClient
+from tests.harness import BrokerProcess
+
+
+@pytest.fixture
+def sync(broker: BrokerProcess) -> Iterator[SyncClient]:
+    with SyncClient(broker.url, token=broker.token(), environment={}) as client:
+        yield client
+
+
+def test_it_publishes_and_consumes(sync: SyncClient, queue: str) -> None:
+    first = sync.publish(queue, {"n": 1}, priority=9)
+    sync.publish_many(queue, [Draft(content=2), Draft(content=3)])
+    seen = []
+    for message in sync.consume(queue, credit=5):
+        seen.append((message.content, message.priority))
+        message.ack()
+        assert message.settled
+        if len(seen) == 3:
+            break
+    assert seen == [({"n": 1}, 9), (2, 0), (3, 0)]
+    assert sync.messages.get(first.message_id).status == "processed"
+
+
+def test_leaving_the_loop_gives_back_what_is_not_settled(sync: SyncClient, queue: str) -> None:
+    sync.publish(queue, 1)
+    for _ in sync.consume(queue):
+        break
+    message = sync.receive(queue, wait_ms=5_000)
+    assert message is not None
+    message.extend(60_000)
+    message.nack(requeue=False, reason="no")
+    assert [one.error for one in sync.messages.browse(queue, status="failed")] == ["no"]
+
+
+def test_it_has_the_same_groups(sync: SyncClient, queue: str) -> None:
+    made = sync.queues.create(queue, max_messages=5)
+    assert made.config.max_messages == 5
+    assert sync.queues.update(queue, max_messages=6).config.max_messages == 6
+    assert queue in {one.name for one in sync.queues.list()}
+    assert sync.users.me().username == "admin"
+    assert sync.stats().uptime_seconds >= 0
+    sync.queues.delete(queue)
+    with pytest.raises(NotFound):
+        sync.queues.get(queue)
+
+
+def test_threads_share_it(sync: SyncClient, queue: str) -> None:
+    def publish(start: int) -> None:
+        for n in range(start, start + 20):
+            sync.publish(queue, n)
+
+    threads = [threading.Thread(target=publish, args=(n * 100,)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sync.queues.get(queue).counts.pending == 100
+
+
+def test_calls_have_their_time_outs(queue: str) -> None:
+    with SyncClient("http://127.0.0.1:9", token="t", environment={}) as client, pytest.raises(StreambrokerTimeout):
+        client.publish(queue, 1, timeout=0.05)
+
+
+def test_a_closed_client_says_so(sync: SyncClient, queue: str) -> None:
+    sync.close()
+    sync.close()
+    with pytest.raises(StreambrokerError, match="closed"):
+        sync.publish(queue, 1)
+
+
+def test_wrong_arguments_are_told_and_leave_no_thread_behind() -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="password"):
+        SyncClient("http://127.0.0.1:1", username="u")
+    assert threading.active_count() == before
+
+
+def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(sync: SyncClient, queue: str) -> None:
+    sync.publish(queue, 1)
+    child = os.fork()
+    if child == 0:  # never back into pytest
+        try:
+            sync.publish(queue, 2)
+        except StreambrokerError:
+            sync.close()
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    sync.publish(queue, 3)
+    assert sync.queues.get(queue).counts.pending == 2
+
+
+def test_a_program_that_forgets_to_close_ends_and_gives_back_what_it_held(
+    broker: BrokerProcess, sync: SyncClient, queue: str
+) -> None:
+    program = textwrap.dedent(
+        """
+        import sys
+        from streambroker.client import SyncClient
+        client = SyncClient()
+        client.publish(sys.argv[1], 1)
+        stream = client.consume(sys.argv[1])
+        message = next(stream)
+        """
+    )
+    environment = {**os.environ, "STREAMBROKER_URL": broker.url, "STREAMBROKER_TOKEN": broker.token()}
+    argv = [sys.executable, "-c", program, queue]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    message = sync.receive(queue, wait_ms=5_000)
+    assert message is not None and message.attempt == 2

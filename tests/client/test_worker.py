@@ -1,0 +1,283 @@
+"""Workers against a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streambroker.client import Client, Draft, Forbidden, Message, Reject, Retry, Worker, run, work, worker
+from tests.harness import BrokerProcess
+
+
+@asynccontextmanager
+async def working(client: Client, *workers: Worker, grace: float = 10) -> AsyncIterator[asyncio.Event]:
+    """Workers at work; they are stopped at the end, or when the event is set."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work(client, *workers, stop=stop, grace=grace))
+        try:
+            yield stop
+        finally:
+            stop.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def settled(client: Client, queue: str) -> tuple[int, int, int]:
+    """Pending, processed and failed, once nothing is processing."""
+    async with asyncio.timeout(20):
+        while (counts := (await client.queues.get(queue)).counts).processing:
+            await asyncio.sleep(0.01)
+    return counts.pending, counts.processed, counts.failed
+
+
+async def test_a_return_acks_and_an_exception_nacks_with_its_reason(client: Client, queue: str) -> None:
+    await client.queues.create(queue, max_attempts=2, backoff={"kind": "fixed", "base_ms": 0, "jitter": False})
+
+    @worker(queue, concurrency=2)
+    async def handle(message: Message) -> None:
+        seen.append((message.content, message.attempt, message.error))
+        if message.content == "bad":
+            raise LookupError("not there")
+
+    seen: list[tuple[str, int, str | None]] = []
+    await client.publish_many(queue, [Draft(content="good"), Draft(content="bad")])
+    async with working(client, handle):
+        await until(lambda: len(seen) == 3)
+        async with asyncio.timeout(10):
+            while await settled(client, queue) != (0, 1, 1):
+                await asyncio.sleep(0.01)
+    assert ("bad", 2, "LookupError: not there") in seen
+    failed = [one async for one in client.messages.browse(queue, status="failed")]
+    assert failed[0].error == "LookupError: not there"
+
+
+async def test_a_rejected_message_is_given_up_and_one_to_retry_waits_as_told(client: Client, queue: str) -> None:
+    @worker(queue)
+    async def handle(message: Message) -> None:
+        seen.append(message.content)
+        if message.content == "reject":
+            raise Reject("never again")
+        raise Retry("later", delay_ms=3_600_000)
+
+    seen: list[str] = []
+    await client.publish_many(queue, [Draft(content="reject"), Draft(content="retry")])
+    async with working(client, handle):
+        await until(lambda: len(seen) == 2)
+    counts = (await client.queues.get(queue)).counts
+    assert (counts.failed, counts.delayed) == (1, 1)
+    found = {one.content: one.error async for one in client.messages.browse(queue)}
+    assert found == {"reject": "never again", "retry": "later"}
+
+
+async def test_a_plain_function_runs_in_threads_no_more_than_its_concurrency(client: Client, queue: str) -> None:
+    @worker(queue, concurrency=3)
+    def handle(message: Message) -> None:
+        nonlocal most
+        threads.add(threading.current_thread().name)
+        running.append(message.content)
+        most = max(most, len(running))
+        if message.content < 3:
+            together.wait(10)
+        running.remove(message.content)
+        done.append(message.content)
+
+    together = threading.Barrier(3)
+    running: list[int] = []
+    done: list[int] = []
+    threads: set[str] = set()
+    most = 0
+    await client.publish_many(queue, [Draft(content=n) for n in range(30)])
+    async with working(client, handle):
+        await until(lambda: len(done) == 30)
+    assert await settled(client, queue) == (0, 30, 0)
+    assert most == 3
+    assert threading.main_thread().name not in threads
+
+
+async def test_a_plain_function_that_raises_nacks(client: Client, queue: str) -> None:
+    @worker(queue)
+    def handle(message: Message) -> None:
+        raise Reject("no")
+
+    message_id = (await client.publish(queue, 1)).message_id
+    async with working(client, handle):
+        async with asyncio.timeout(10):
+            while (await client.messages.get(message_id)).status != "failed":
+                await asyncio.sleep(0.01)
+
+
+async def test_what_the_function_settled_itself_stays_as_it_is(client: Client, queue: str) -> None:
+    @worker(queue)
+    async def handle(message: Message) -> None:
+        await message.nack(requeue=False, reason="mine")
+        done.set()
+
+    done = asyncio.Event()
+    message_id = (await client.publish(queue, 1)).message_id
+    async with working(client, handle):
+        await done.wait()
+    assert (await client.messages.get(message_id)).error == "mine"
+
+
+async def test_on_error_hears_of_each_failure_and_its_own_failure_does_no_harm(client: Client, queue: str) -> None:
+    async def hear(message: Message, error: Exception) -> None:
+        heard.append(f"{message.content}: {error}")
+        raise RuntimeError("the hook is broken")
+
+    @worker(queue, on_error=hear)
+    async def handle(message: Message) -> None:
+        raise Reject(f"no {message.content}")
+
+    heard: list[str] = []
+    await client.publish_many(queue, [Draft(content=1), Draft(content=2)])
+    async with working(client, handle):
+        await until(lambda: len(heard) == 2)
+    assert heard == ["1: no 1", "2: no 2"]
+
+
+async def test_several_workers_share_a_run(client: Client, queue: str) -> None:
+    @worker(f"{queue}-a")
+    async def first(message: Message) -> None:
+        await client.publish(f"{queue}-b", message.content + 1)
+
+    @worker(f"{queue}-b")
+    def second(message: Message) -> None:
+        got.append(message.content)
+
+    got: list[int] = []
+    await client.publish(f"{queue}-a", 1)
+    async with working(client, first, second):
+        await until(lambda: got == [2])
+
+
+async def test_stopping_finishes_what_runs_and_begins_nothing_new(client: Client, queue: str) -> None:
+    @worker(queue, prefetch=3)
+    async def handle(message: Message) -> None:
+        begun.append(message.content)
+        started.set()
+        await finish.wait()
+
+    begun: list[int] = []
+    started, finish = asyncio.Event(), asyncio.Event()
+    await client.publish_many(queue, [Draft(content=n) for n in range(5)])
+    async with working(client, handle) as stop:
+        await started.wait()
+        stop.set()
+        await asyncio.sleep(0)
+        finish.set()
+    assert begun == [0]
+    assert await settled(client, queue) == (4, 1, 0)
+
+
+async def test_what_does_not_finish_in_time_is_given_back_without_a_failure(client: Client, queue: str) -> None:
+    @worker(queue)
+    async def handle(message: Message) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(message.content)
+
+    started = asyncio.Event()
+    cancelled: list[int] = []
+    await client.queues.create(queue, max_attempts=1)
+    await client.publish(queue, 1)
+    async with working(client, handle, grace=0.05):
+        await started.wait()
+    assert cancelled == [1]
+    assert await settled(client, queue) == (1, 0, 0)
+
+
+async def test_a_worker_that_may_not_consume_ends_the_run(broker: BrokerProcess, client: Client, queue: str) -> None:
+    @worker(queue)
+    async def handle(message: Message) -> None:
+        raise AssertionError("nothing comes")
+
+    await client.queues.create(queue)
+    key = await client.api_keys.create("viewer", grants=[{"queues": queue, "actions": ["view"]}])
+    async with Client(broker.url, token=key.key, environment={}) as viewer:
+        with pytest.raises(Forbidden):
+            await work(viewer, handle)
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import asyncio, sys
+    from streambroker.client import Message, run, worker
+
+    @worker(sys.argv[1])
+    async def handle(message: Message) -> None:
+        print("begun", message.content, flush=True)
+        if message.content == "slow":
+            await asyncio.sleep(0.3)
+        elif message.content == "stuck":
+            await asyncio.sleep(3600)
+        print("done", message.content, flush=True)
+
+    run(handle, grace=float(sys.argv[2]))
+    print("stopped", flush=True)
+    """
+)
+
+
+def started(broker: BrokerProcess, tmp_path: Path, *args: str) -> subprocess.Popen[str]:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = {**os.environ, "STREAMBROKER_URL": broker.url, "STREAMBROKER_TOKEN": broker.token()}
+    argv = [sys.executable, str(program), *args]
+    return subprocess.Popen(argv, env=environment, text=True, stdout=subprocess.PIPE)
+
+
+async def test_sigterm_stops_a_program_after_what_it_does(
+    broker: BrokerProcess, client: Client, queue: str, tmp_path: Path
+) -> None:
+    await client.publish(queue, "slow")
+    with started(broker, tmp_path, queue, "30") as program:
+        assert program.stdout is not None
+        assert await asyncio.to_thread(program.stdout.readline) == "begun slow\n"
+        program.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(program.stdout.read) == "done slow\nstopped\n"
+        assert program.wait(10) == 0
+    assert await settled(client, queue) == (0, 1, 0)
+
+
+async def test_a_second_signal_stops_at_once(
+    broker: BrokerProcess, client: Client, queue: str, tmp_path: Path
+) -> None:
+    await client.publish(queue, "stuck")
+    with started(broker, tmp_path, queue, "3600") as program:
+        assert program.stdout is not None
+        assert await asyncio.to_thread(program.stdout.readline) == "begun stuck\n"
+        program.send_signal(signal.SIGINT)
+        program.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(program.stdout.read) == "stopped\n"
+        assert program.wait(10) == 0
+    assert await settled(client, queue) == (1, 0, 0)
+
+
+def test_a_worker_is_still_its_function() -> None:
+    @worker("q", concurrency=4, prefetch=2)
+    def handle(message: Message) -> None:
+        raise LookupError(json.dumps(message.content))
+
+    assert (handle.queue, handle.concurrency, handle.credit, handle.name, handle.is_async) == ("q", 4, 6, "handle", False)
+    with pytest.raises(ValueError, match="concurrency"):
+        worker("q", concurrency=0)
+    with pytest.raises(ValueError, match="no worker"):
+        run(url="http://127.0.0.1:1")
