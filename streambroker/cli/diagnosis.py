@@ -80,7 +80,7 @@ def _standstill(look: QueueLook) -> Iterator[Finding]:
     queue, counts = look.queue, look.queue.counts
     ready, name = counts.pending - counts.delayed, f"queue {look.queue.name}"
     if queue.paused:
-        waiting = f", while {counts.pending:,} messages wait" if counts.pending else ""
+        waiting = f", while {_messages(counts.pending)} waiting" if counts.pending else ""
         yield problem(
             name, f"it is paused{waiting}", "a paused queue takes messages and delivers none",
             f"streambroker queue resume {queue.name}",
@@ -88,7 +88,7 @@ def _standstill(look: QueueLook) -> Iterator[Finding]:
     elif ready and not queue.consumers:
         yield problem(
             name,
-            f"{ready:,} messages are ready and nobody consumes them; the oldest waits for "
+            f"{_messages(ready)} ready and nobody consumes them; the oldest waits for "
             f"{span(queue.oldest_pending_age_ms)}",
             "they stay until a consumer comes, or their time to live is over",
             f"start a consumer; to look: streambroker consume {queue.name} --count 1",
@@ -119,7 +119,7 @@ def _idle_consumers(look: QueueLook, ready: int) -> Finding:
     """Messages are ready, somebody is there, and nothing moves: why?"""
     queue, name = look.queue, f"queue {look.queue.name}"
     what = (
-        f"{ready:,} messages are ready, {queue.consumers} consumers are there, and nothing was delivered for a minute"
+        f"{_messages(ready)} ready, {_count(queue.consumers, 'consumer')} there, and nothing was delivered for a minute"
     )
     if look.consumers and all(one.paused for one in look.consumers):
         return problem(
@@ -166,7 +166,7 @@ def _failures(look: QueueLook) -> Iterator[Finding]:
         found = problem if only else note
         yield found(
             name,
-            f"{'everything in it' if only else f'{counts.failed:,} messages'} failed"
+            f"{'everything in it' if only else f'{counts.failed:,} of its messages'} failed"
             f"{f' ({counts.failed:,})' if only else ''}; one of the errors: {why or 'none was given'}",
             "failed messages stay until somebody does something about them",
             f"streambroker message search {queue.name} --status failed; then streambroker queue redrive {queue.name}, "
@@ -184,7 +184,7 @@ def _failures(look: QueueLook) -> Iterator[Finding]:
     elif look.letters.counts.pending and not look.letters.consumers:
         yield problem(
             name,
-            f"{look.letters.counts.pending:,} dead letters wait in {target} and nobody looks at them",
+            f"in {target} {_count(look.letters.counts.pending, 'dead letter')} waiting, and nobody looks at them",
             "what was given up is kept there, and grows",
             f"streambroker message search {target}; then streambroker queue redrive {queue.name} --from {target}, or "
             "purge them",
@@ -320,6 +320,15 @@ def fixed_wal_reset(version: str) -> bool:
     number = tuple(int(part) for part in version.split(".")[:3])
     first, *series = WAL_RESET_FIXED
     return number >= first or number < (3, 7) or any(number[:2] == one[:2] and number >= one for one in series)
+
+
+def _messages(count: int) -> str:
+    return _count(count, "message")
+
+
+def _count(count: int, what: str) -> str:
+    """``1 message is``, ``2 messages are``."""
+    return f"{count:,} {what} is" if count == 1 else f"{count:,} {what}s are"
 
 
 def _clock(at: datetime) -> str:

@@ -113,7 +113,6 @@ class Asked(Settling):
                     continue
             return True
 
-
     async def _answer(self, message: Message) -> str:
         if not sys.stdin.isatty():
             return await anext(self._answers, "q")

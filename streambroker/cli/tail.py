@@ -35,6 +35,7 @@ async def tail(
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
 ) -> None:
     """Watch what happens in a queue, live, until Ctrl-C; comes back by itself when the connection is lost."""
+    await client.users.me()  # it would come back for ever to a broker that is not there; say so now
     async with interrupts(asyncio.Event()) as stopped:
         watching = asyncio.ensure_future(_watch(client, out, queue, event or [], count))
         stopping = asyncio.ensure_future(stopped.wait())

@@ -95,11 +95,13 @@ class Http:
         timeout: float | None = None,
         repeatable: bool | None = None,
         public: bool = False,
+        retry: RetryPolicy | None = None,
     ) -> Any:
         """Make a call and decode the answer as `result` (None: nobody wants to know; `bytes`: as it came).
 
         `body` is sent as JSON, `raw` as it is, with a `content-type` in `headers`. Members of `query` that are None are
         left out. `repeatable` (default: for GET) says that doing it twice is as good as once. `public` shows no token.
+        `retry` is for this call, in place of the client's.
         Raises `ApiError` by its code, `ConnectionLost`, `StreambrokerTimeout`, `ProtocolError`.
         """
         content = msgspec.json.encode(body) if body is not None else raw
@@ -109,7 +111,7 @@ class Http:
         seconds = self.timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(seconds) as deadline:
-                response = await self._answered(request, again, deadline)
+                response = await self._answered(request, again, deadline, retry or self._retry)
         except TimeoutError:
             raise StreambrokerTimeout(f"{method} {path} took longer than {seconds:g} s") from None
         return decoded(response, result)
@@ -158,7 +160,9 @@ class Http:
         except httpx.TransportError as error:
             raise ConnectionLost(_words(error), sent=not isinstance(error, _NEVER_SENT)) from error
 
-    async def _answered(self, request: _Request, repeatable: bool, deadline: asyncio.Timeout) -> httpx.Response:
+    async def _answered(
+        self, request: _Request, repeatable: bool, deadline: asyncio.Timeout, retry: RetryPolicy
+    ) -> httpx.Response:
         """The answer to a request, tried again where that is safe and there is time."""
         tries = 0
         while True:
@@ -166,9 +170,9 @@ class Http:
             try:
                 return await self._recognized(request)
             except StreambrokerError as error:
-                if tries >= self._retry.attempts or not may_repeat(error, repeatable):
+                if tries >= retry.attempts or not may_repeat(error, repeatable):
                     raise
-                wait = self._retry.wait_s(tries, error, self._chance())
+                wait = retry.wait_s(tries, error, self._chance())
                 if (ends := deadline.when()) is not None and asyncio.get_running_loop().time() + wait >= ends:
                     raise  # rather say what is wrong now than that the time is over, later
                 await self._sleep(wait)

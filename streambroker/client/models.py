@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
+
+# All types can be imported from here, wherever they stand.
+from streambroker.client.model import Model as Model
+from streambroker.client.people import ApiKey as ApiKey
+from streambroker.client.people import Credential as Credential
+from streambroker.client.people import Grant as Grant
+from streambroker.client.people import Grants as Grants
+from streambroker.client.people import Me as Me
+from streambroker.client.people import NewApiKey as NewApiKey
+from streambroker.client.people import Tokens as Tokens
+from streambroker.client.people import User as User
 
 T = TypeVar("T")
 
@@ -35,89 +45,11 @@ def json_value(text: bytes) -> Any:
         return json.loads(text)
 
 
-class Model(msgspec.Struct, frozen=True):
-    """Base of all answers."""
-
-
 class Page(Model, Generic[T], frozen=True):
     """A part of a list; `next_cursor` is None on the last page."""
 
     items: list[T]
     next_cursor: str | None = None
-
-
-# ---- logging in
-
-
-class Tokens(Model, frozen=True):
-    """A pair of tokens; `expires_in` in seconds."""
-
-    access_token: str
-    refresh_token: str
-    expires_in: float
-    token_type: str = "bearer"  # noqa: S105
-
-    def __repr__(self) -> str:
-        return f"Tokens(expires_in={self.expires_in!r})"  # a traceback must not let its reader in
-
-
-class Grant(Model, frozen=True):
-    """Actions allowed on the queues that a pattern names (`*` any characters, `?` exactly one)."""
-
-    queues: str
-    actions: tuple[str, ...]
-
-
-class User(Model, frozen=True):
-    """A user."""
-
-    username: str
-    role: str
-    grants: tuple[Grant, ...]
-    disabled: bool
-    created_at: datetime
-    updated_at: datetime
-
-
-class Credential(Model, frozen=True):
-    """What proved who you are: `session` or `api_key`; `name` and `grants` are a key's own."""
-
-    kind: str
-    id: str
-    name: str | None = None
-    grants: tuple[Grant, ...] | None = None
-    expires_at: datetime | None = None
-
-
-class Me(User, frozen=True):
-    """Who you are."""
-
-    credential: Credential
-
-
-class ApiKey(Model, frozen=True):
-    """An API key; `grants` is None where it may do what its user may."""
-
-    id: str
-    name: str
-    grants: tuple[Grant, ...] | None
-    created_at: datetime
-    expires_at: datetime | None
-    username: str = ""
-
-
-class NewApiKey(Model, frozen=True):
-    """A key that was just made. `key` is shown only now."""
-
-    id: str
-    name: str
-    key: str
-    grants: tuple[Grant, ...] | None
-    created_at: datetime
-    expires_at: datetime | None
-
-    def __repr__(self) -> str:
-        return f"NewApiKey(id={self.id!r}, name={self.name!r})"  # as in `Tokens`
 
 
 # ---- queues
@@ -284,7 +216,7 @@ class PublishedBatch(Model, frozen=True):
     """The messages are stored; `duplicates` are indexes of those that were stored before."""
 
     message_ids: list[str]
-    duplicates: list[int] = []
+    duplicates: list[int] = msgspec.field(default_factory=list)
     durability: str = "fsync"
 
 
@@ -379,10 +311,10 @@ class Stats(Model, frozen=True):
     process_cpu_percent: float = 0
     process_memory_mb: float = 0
     uptime_seconds: float = 0
-    requests_by_route: dict[str, int] = {}
-    requests_by_status: dict[str, int] = {}
+    requests_by_route: dict[str, int] = msgspec.field(default_factory=dict)
+    requests_by_status: dict[str, int] = msgspec.field(default_factory=dict)
     connections: Connections = Connections()
-    queues: dict[str, QueueFigures] = {}
+    queues: dict[str, QueueFigures] = msgspec.field(default_factory=dict)
 
 
 class LogFile(Model, frozen=True):
@@ -411,33 +343,52 @@ class QueueEvent(Model, frozen=True):
 
 
 class Webhook(Model, frozen=True):
-    """A webhook of a queue. `secret` is there only in the answer that made it."""
+    """A webhook of a queue. `reason` says why it does not run as it should, `username` whose rights it has.
+
+    `secret` is there only where the broker has just made it.
+    """
 
     id: str
     url: str
     queue: str = ""
-    disabled: bool = False
-    disabled_reason: str | None = None
     description: str | None = None
-    secret: str | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    concurrency: int = 10
+    timeout_ms: int = 10_000
+    disable_after_ms: int = 86_400_000
+    disabled: bool = False
+    status: str = ""
+    reason: str | None = None
+    failing_since: datetime | None = None
+    in_flight: int = 0
+    username: str = ""
+    previous_secret_until: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    secret: str | None = None
 
     def __repr__(self) -> str:
         return f"Webhook(id={self.id!r}, url={self.url!r})"  # as in `Tokens`
 
 
 class WebhookDelivery(Model, frozen=True):
-    """One try of a webhook: what was sent when, and what came back."""
+    """One request of a webhook. Without `status_code` no answer came; `response` is how its body began."""
 
     id: str
-    message_id: str = ""
+    kind: str = "message"
     at: datetime | None = None
-    attempt: int = 0
+    message_id: str | None = None
+    attempt: int | None = None
+    outcome: str = ""
     status_code: int | None = None
-    latency_ms: float | None = None
+    latency_ms: int = 0
     error: str | None = None
     response: str | None = None
 
 
-Grants = Sequence[Grant]
+class Redelivered(Model, frozen=True):
+    """`delivery` is what came of it; None where the message is in its queue again and will come from there."""
+
+    message_id: str
+    queued: bool
+    delivery: WebhookDelivery | None = None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from streambroker.client.http import Http, segment
 from streambroker.client.models import Consumer, LogFile, Stats
+from streambroker.client.retrying import NO_RETRY
 
 
 class Consumers:
@@ -47,8 +48,8 @@ async def stats(http: Http, *, timeout: float | None = None) -> Stats:
 
 
 async def ready(http: Http, *, timeout: float | None = None) -> str:
-    """``ready``; raises `Overloaded` or `Draining`, which say why not."""
+    """``ready``; raises `Overloaded` or `Draining`, which say why not. It is asked once: the answer is about now."""
     answer: dict[str, str] = await http.call(
-        "GET", "/readyz", dict[str, str], timeout=timeout, public=True, repeatable=False
+        "GET", "/readyz", dict[str, str], timeout=timeout, public=True, retry=NO_RETRY
     )
     return answer["status"]

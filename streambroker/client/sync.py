@@ -27,6 +27,7 @@ from streambroker.client.users import ApiKeys, Users
 from streambroker.client.webhooks import Webhooks
 
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -72,10 +73,10 @@ class LoopThread:
             self._loop.close()
 
 
-class Blocking(Generic[S]):
+class Blocking(Generic[S_co]):
     """What waits for something async."""
 
-    def __init__(self, run: LoopThread, of: S) -> None:
+    def __init__(self, run: LoopThread, of: S_co) -> None:
         self._run = run
         self._of = of
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from streambroker.client.http import Http, segment
-from streambroker.client.models import Webhook, WebhookDelivery
+from streambroker.client.models import Redelivered, Webhook, WebhookDelivery
 
 
 class Webhooks:
@@ -18,9 +18,9 @@ class Webhooks:
     async def create(
         self, queue: str, url: str, *, secret: str | None = None, timeout: float | None = None, **options: Any
     ) -> Webhook:
-        """Push the queue's messages to `url`. Keep the answer's `secret`: it is shown only now.
+        """Push the queue's messages to `url`. Without a `secret` one is made; keep the answer's, it is shown only now.
 
-        `options` are those of the broker's `POST /queues/{queue}/webhooks`.
+        `options`: `description`, `headers`, `concurrency`, `timeout_ms`, `disable_after_ms`, `disabled`.
         """
         body = {"url": url, **options, **({} if secret is None else {"secret": secret})}
         return await self._call("POST", _path(queue), body=body, timeout=timeout)
@@ -34,7 +34,7 @@ class Webhooks:
         return await self._call("GET", _path(queue, webhook_id), timeout=timeout)
 
     async def update(self, queue: str, webhook_id: str, *, timeout: float | None = None, **changes: Any) -> Webhook:
-        """Change what is named."""
+        """Change what is named; `rotate_secret=True` makes another secret, told by the answer."""
         return await self._call("PATCH", _path(queue, webhook_id), body=changes, timeout=timeout)
 
     async def delete(self, queue: str, webhook_id: str, *, timeout: float | None = None) -> None:
@@ -45,11 +45,19 @@ class Webhooks:
         """What was pushed lately, and what came back."""
         return self._http.pages(f"{_path(queue, webhook_id)}/deliveries", WebhookDelivery)
 
-    async def redeliver(self, queue: str, webhook_id: str, delivery_id: str, *, timeout: float | None = None) -> None:
-        """Push what that delivery pushed once more."""
-        await self._http.call(
-            "POST", f"{_path(queue, webhook_id)}/deliveries/{segment(delivery_id)}/redeliver", timeout=timeout
-        )
+    async def redeliver(
+        self, queue: str, webhook_id: str, delivery_id: str, *, timeout: float | None = None
+    ) -> Redelivered:
+        """Push once more what a delivery, or a message of that id, held."""
+        path = f"{_path(queue, webhook_id)}/deliveries/{segment(delivery_id)}/redeliver"
+        again: Redelivered = await self._http.call("POST", path, Redelivered, timeout=timeout)
+        return again
+
+    async def test(self, queue: str, webhook_id: str, *, timeout: float | None = None) -> WebhookDelivery:
+        """Send a request that is no message, now; what came of it."""
+        path = f"{_path(queue, webhook_id)}/test"
+        sent: WebhookDelivery = await self._http.call("POST", path, WebhookDelivery, timeout=timeout)
+        return sent
 
     async def _call(self, method: str, path: str, **options: Any) -> Webhook:
         webhook: Webhook = await self._http.call(method, path, Webhook, **options)

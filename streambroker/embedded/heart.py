@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ from streambroker.core.names import format_id, is_queue_name, parse_id
 from streambroker.embedded.clock import ManualClock
 from streambroker.embedded.inprocess import Application
 from streambroker.embedded.refusals import refused, told_as_client
+from streambroker.embedded.scratch import scratch
 from streambroker.node import Node
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import MAX_BATCH, DraftIn, Limits, digest, draft, shown
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
 MAX_WAIT_MS = 60_000
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in there
-_SHARED_MEMORY_BYTES = 256 * 1024 * 1024
 _OFF = {f"rate_limit_{name}": "off" for name in ("default", "login", "messages")}
 _A_DAY_MS = 86_400_000
 
@@ -74,8 +71,7 @@ class Heart:
         with contextlib.ExitStack() as stack:
             directory = str(path)
             if directory == MEMORY:
-                place = stack.enter_context(tempfile.TemporaryDirectory(prefix="streambroker-", dir=_memory()))
-                directory = str(Path(place) / "data")
+                directory = str(stack.enter_context(scratch()))
             given = {**_OFF, "log_dir": "off", "access_token_ms": _A_DAY_MS, **options, "data_dir": directory}
             settings = msgspec.convert(given, Settings)
             heart = cls(settings, clock, stack.pop_all())
@@ -253,18 +249,3 @@ def check_queue(name: str) -> None:
 
 def _encoded(one: Draft) -> bytes:
     return msgspec.json.encode(wire_draft(one))
-
-
-def _memory() -> str | None:
-    """Where files are in memory and not on a disk; None (the usual temporary directory) where there is no room."""
-    try:
-        with tempfile.TemporaryFile(dir=_SHARED_MEMORY) as probe:
-            room = _free_bytes(probe.fileno())
-    except OSError:
-        return None
-    return str(_SHARED_MEMORY) if room >= _SHARED_MEMORY_BYTES else None
-
-
-def _free_bytes(descriptor: int) -> int:
-    disk = os.fstatvfs(descriptor)
-    return disk.f_frsize * disk.f_bavail

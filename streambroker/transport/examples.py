@@ -159,6 +159,12 @@ ANSWERS: Mapping[Any, Any] = {
     },
     "GET /openapi.json": {"openapi": "3.1.0", "info": {"title": "streambroker", "version": "1.0.0"}, "paths": {}},
     "GET /asyncapi.json": {"asyncapi": "3.0.0", "info": {"title": "streambroker", "version": "1.0.0"}},
+    "GET /queues/{queue}/events event": {
+        "id": "6921a0f4c0de-17",
+        "event": "message_processed",
+        "data": '{"message_id":"0199d3a4e7c00000","queue":"orders","status":"processed","attempt":1,'
+        '"at":"2026-11-22T10:13:00.123Z"}',
+    },
     "GET /healthz": {"status": "alive"},
     "GET /readyz": {"status": "ready"},
 }
@@ -186,10 +192,6 @@ TEXTS: Mapping[str, str] = {
     "GET /metrics": "# HELP streambroker_queue_messages Messages of a queue.\n"
     "# TYPE streambroker_queue_messages gauge\n"
     'streambroker_queue_messages{queue="orders",state="ready"} 12.0\n',
-    "GET /queues/{queue}/events": "id: 6921a0f4c0de-17\n"
-    "event: message_processed\n"
-    'data: {"message_id":"0199d3a4e7c00000","queue":"orders","status":"processed","attempt":1,'
-    '"at":"2026-11-22T10:13:00.123Z"}\n\n',
     "GET /logs/{filename}": '{"event":"listening","level":"info","timestamp":"2026-11-22T10:13:00.123Z"}\n',
 }
 """Answers that are no JSON, by the operation."""

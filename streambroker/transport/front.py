@@ -195,7 +195,10 @@ _PREFLIGHT = [
     ),
     (b"access-control-max-age", b"%d" % _CORS_MAX_AGE_S),
 ]
-_EXPOSED = (b"access-control-expose-headers", b"allow, ratelimit, ratelimit-policy, retry-after, x-request-id")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"allow, location, ratelimit, ratelimit-policy, retry-after, x-request-id",
+)
 
 
 def _names(query: bytes) -> Iterator[bytes]:

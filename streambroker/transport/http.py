@@ -98,12 +98,15 @@ class Call:
 
     def options(self, type_: type[Q]) -> Q:
         """The query as a struct: unknown or wrong parameters are refused. Raises `Invalid`."""
-        numbers = (field.encode_name for field in msgspec.structs.fields(type_) if "int" in str(field.type))
-        for name in numbers:
-            if not _WHOLE_NUMBER(self.query.get(name, "0")):
-                raise invalid(f"/{name}", "Expected `int`")
+        given: dict[str, str | int] = dict(self.query)
+        # Not msgspec's lax mode, which takes "null" for None.
+        for name in (field.encode_name for field in msgspec.structs.fields(type_) if "int" in str(field.type)):
+            if name in given:
+                if not _WHOLE_NUMBER(self.query[name]):
+                    raise invalid(f"/{name}", "Expected `int`")
+                given[name] = int(self.query[name])
         try:
-            return msgspec.convert(self.query, type_, strict=False)
+            return msgspec.convert(given, type_)
         except msgspec.ValidationError as error:
             text = str(error)
             found = re.search(r"`\$\.(.*?)`|field `(.*?)`", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,6 +167,11 @@ def test_redoc_differs_from_its_release_in_two_addresses_alone() -> None:
     host = "https://cdn.redoc.ly/redoc"
     released = text.replace(ours[0][0], f"{host}/logo-mini-full.svg").replace(ours[0][1], f"{host}/logo-mini.svg")
     assert f"`{hashlib.sha256(released.encode()).hexdigest()}`" in readme
+
+
+def test_the_wheel_carries_the_pages_to_where_they_are_looked_for() -> None:
+    hatch = tomllib.loads((WEB.parents[1] / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert hatch["force-include"]["web/apidocs"] == "streambroker/web/apidocs"
 
 
 def test_no_page_has_a_script_or_a_style_in_it() -> None:

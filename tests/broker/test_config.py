@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from streambroker import cli
 from streambroker.config import SettingError, Settings, load
@@ -116,7 +117,8 @@ def test_a_file_that_is_not_there_is_refused(file: Path) -> None:
         (DataDirUnusable("x"), 73),
         (StorageFailed("x"), 74),
         (OSError("x"), 69),
-        (SystemExit(2), 64),
+        (typer.TyperException("x"), 64),
+        (typer.Abort(), 130),
         (SystemExit(0), 0),
         (None, 0),
     ],
@@ -125,7 +127,7 @@ def test_a_file_that_is_not_there_is_refused(file: Path) -> None:
 def test_each_error_has_its_exit_code(
     error: BaseException | None, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run() -> None:
+    def run(**_: Any) -> None:
         if error is not None:
             raise error
 
@@ -138,4 +140,4 @@ def test_each_error_has_its_exit_code(
         ended = exit_.code
     assert ended == code
     said = capsys.readouterr().err
-    assert said == ("" if error is None or isinstance(error, SystemExit) else "streambroker: x\n")
+    assert said == ("" if error is None or isinstance(error, SystemExit | typer.Abort) else "streambroker: x\n")

@@ -37,7 +37,8 @@ def failed(api: httpx.Client, queue: str, content: Any = 1) -> str:
 
 def test_a_queue_from_its_creation_to_its_end(run: Command, queue: str) -> None:
     made = run(
-        "queue", "create", queue, "--lease", "10s", "--max-attempts", 3, "--backoff", "fixed", "--backoff-base", "250ms",
+        "queue", "create", queue, "--lease", "10s", "--max-attempts", 3, "--backoff", "fixed",
+        "--backoff-base", "250ms",
         "--no-backoff-jitter", "--message-ttl", "2h", "--overflow", "drop_oldest", "--json",
     )  # fmt: skip
     config = made.document["config"]

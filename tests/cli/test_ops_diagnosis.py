@@ -37,7 +37,7 @@ WAITS = {"pending": 10}
 @pytest.mark.parametrize(
     ("look", "words"),
     [
-        (QueueLook(queue(paused=True, counts=WAITS)), "paused, while 10 messages wait"),
+        (QueueLook(queue(paused=True, counts=WAITS)), "paused, while 10 messages are waiting"),
         (QueueLook(queue(counts=WAITS, oldest_pending_age_ms=90_000)), "nobody consumes them"),
         (QueueLook(queue(counts=WAITS, consumers=1), [consumer(credit=5, paused=True)]), "paused themselves"),
         (QueueLook(queue(counts=WAITS, consumers=1), [consumer(credit=5, in_flight=5)]), "as its credit allows"),
@@ -67,7 +67,7 @@ WAITS = {"pending": 10}
         (QueueLook(queue(config={"dead_letter_queue": "dead"})), "dead-letter queue dead does not exist"),
         (
             QueueLook(queue(config={"dead_letter_queue": "dead"}), letters=queue("dead", counts={"pending": 4})),
-            "4 dead letters wait in dead",
+            "in dead 4 dead letters are waiting",
         ),
         (
             QueueLook(

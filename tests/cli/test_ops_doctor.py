@@ -52,7 +52,7 @@ def test_a_queue_that_nobody_consumes_is_explained(command: Command, broker: Syn
     broker.publish("orders", 1)
     ended = ask(command, served)
     assert ended.code == 1
-    assert "PROBLEM  queue orders: 1 messages are ready and nobody consumes them" in ended.out
+    assert "PROBLEM  queue orders: 1 message is ready and nobody consumes them" in ended.out
     assert "why it matters:" in ended.out and "what to do:" in ended.out
     assert "1 problem" in ended.out
 
@@ -90,7 +90,7 @@ def test_a_dead_letter_queue_that_nobody_empties(command: Command, broker: SyncB
     assert message is not None
     message.nack(requeue=False)
     found = problems(ask(command, served, "--queue", "q", "--json"))
-    assert found == ["queue q: 1 dead letters wait in dead and nobody looks at them"]
+    assert found == ["queue q: in dead 1 dead letter is waiting, and nobody looks at them"]
 
 
 def test_without_credentials_it_says_what_it_could_not_look_at(command: Command, served: Served) -> None:

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from streambroker.client import Client
+from tests.client.scripted import Waits
 from tests.harness import BrokerProcess
 
 NO_LIMITS = {f"STREAMBROKER_RATE_LIMIT_{kind}": "off" for kind in ("DEFAULT", "LOGIN", "MESSAGES")}
@@ -37,3 +38,8 @@ async def client(broker: BrokerProcess) -> AsyncIterator[Client]:
 def queue() -> str:
     """A name that no other test uses."""
     return f"sdk-{next(_numbers)}"
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()

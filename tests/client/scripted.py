@@ -12,6 +12,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from streambroker.client import Client, Reconnecting
+
 Frame = dict[str, Any]
 
 
@@ -91,7 +93,7 @@ class ScriptedBroker:
 
     def __init__(self, script: Script, rest: Rest | None = None) -> None:
         self._script = script
-        self._rest = rest
+        self._rest = rest or all_granted
         self._faults: list[BaseException] = []
         self.calls: list[tuple[str, Any]] = []
         self.conversations: list[Conversation] = []
@@ -119,8 +121,6 @@ class ScriptedBroker:
         def answer(request: httpx.Request) -> httpx.Response:
             body = json.loads(request.content) if request.content else None
             self.calls.append((request.url.path, body))
-            if self._rest is None:
-                return httpx.Response(404)
             answered = self._rest(request.url.path, body)
             return answered if isinstance(answered, httpx.Response) else httpx.Response(200, json=answered)
 
@@ -130,7 +130,7 @@ class ScriptedBroker:
         if not self.refusals:
             return None
         status = self.refusals.pop(0)
-        return socket.respond(status, "no")  # type: ignore[arg-type]
+        return socket.respond(status, "no")
 
     async def _converse(self, socket: ServerConnection) -> None:
         conversation = Conversation(socket, len(self.conversations) + 1)
@@ -160,3 +160,42 @@ def delivered(message_id: str, *, content: Any = None, attempt: int = 1, queue: 
 def all_granted(path: str, body: Any) -> Any:
     """REST settles, all granted."""
     return {"results": [{"message_id": item["message_id"], "ok": True} for item in body["items"]]}
+
+
+def logins(path: str, body: Any) -> Any:
+    """Tokens that tell which login or refresh gave them."""
+    if path in ("/login", "/refresh"):
+        number = 0 if path == "/login" else int(body["refresh_token"].rpartition("-")[2]) + 1
+        return {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 900}
+    return all_granted(path, body)
+
+
+async def subscribed(conversation: Conversation, *ids: str, attempt: int = 1) -> None:
+    """Grant the next subscribe and deliver."""
+    frame = await conversation.hear("subscribe")
+    await conversation.grant(frame)
+    if ids:
+        messages = [delivered(one, attempt=attempt) for one in ids]
+        await conversation.say({"op": "deliver", "sub": frame["sub"], "messages": messages})
+
+
+class Waits:
+    """Stands in for time: notes how long each wait would have been, and does not wait."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        await asyncio.sleep(0)
+
+
+def client_of(broker: ScriptedBroker, waits: Waits, **options: Any) -> Client:
+    who = {} if "username" in options else {"token": "the-token"}
+    return Client(
+        broker.url,
+        transport=broker.transport,
+        reconnecting=Reconnecting(chance=lambda: 1.0, sleep=waits),
+        environment={},
+        **{**who, **options},
+    )

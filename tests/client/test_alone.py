@@ -34,7 +34,10 @@ ALONE = textwrap.dedent(
     """
 )
 # The three that the SDK names, and what httpx brings with it.
-LIBRARIES = ("httpx", "msgspec", "websockets", "httpcore", "anyio", "certifi", "h11", "idna", "sniffio", "typing_extensions")
+LIBRARIES = (
+    "httpx", "msgspec", "websockets",
+    "httpcore", "anyio", "certifi", "h11", "idna", "sniffio", "typing_extensions",
+)  # fmt: skip
 
 
 def imported(libraries: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

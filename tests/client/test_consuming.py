@@ -108,10 +108,11 @@ async def test_acks_that_nobody_awaits_are_sent_all_the_same(client: Client, que
 async def test_a_message_is_settled_once(client: Client, queue: str) -> None:
     await filled(client, queue, 1)
     message = await anext(client.consume(queue))
-    assert not message.settled
+    settled = [message.settled]
     await message.ack()
     await message.ack()
-    assert message.settled
+    settled.append(message.settled)
+    assert settled == [False, True]
     with pytest.raises(AlreadySettled):
         message.nack()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from streambroker.client import Client, Draft, Forbidden, Invalid, QueueFull
+from streambroker.client import Client, Draft, Forbidden, Grant, Invalid, QueueFull
 from streambroker.client.publishing import MAX_WAITING
 from tests.harness import PASSWORD, BrokerProcess
 
@@ -123,7 +123,7 @@ async def test_a_full_queue_is_told_at_once(client: Client, queue: str) -> None:
 
 async def test_what_one_may_not_is_forbidden(broker: BrokerProcess, client: Client, queue: str) -> None:
     await client.publish(queue, 1)
-    key = await client.api_keys.create("reader", grants=[{"queues": queue, "actions": ["view"]}])
+    key = await client.api_keys.create("reader", grants=[Grant(queue, ("view",))])
     async with Client(broker.url, token=key.key, environment={}) as reader:
         with pytest.raises(Forbidden):
             await reader.publish(queue, 2)

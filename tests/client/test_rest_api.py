@@ -309,3 +309,21 @@ async def test_a_consumer_is_listed_and_disconnected(rest: Rest, queue: str) -> 
     assert (found[0].kind, found[0].user) == ("long_poll", "admin")
     await rest.consumers.disconnect(found[0].id)
     assert await polling is None
+
+
+async def test_a_webhook_from_its_making_to_its_end(rest: Rest, queue: str) -> None:
+    url = "https://127.0.0.1:1/hook"
+    with pytest.raises(Invalid, match="url"):
+        await rest.webhooks.create(queue, url)  # not where it is not allowed
+    # A public address, which needs no resolver; a disabled webhook sends nothing there.
+    made = await rest.webhooks.create(queue, "https://9.9.9.9/hook", description="d", concurrency=2, disabled=True)
+    assert made.secret is not None and made.secret not in repr(made)
+    assert [(hook.id, hook.secret) async for hook in rest.webhooks.list(queue)] == [(made.id, None)]
+    rotated = await rest.webhooks.update(queue, made.id, rotate_secret=True, description=None)
+    assert rotated.secret not in (None, made.secret)
+    found = await rest.webhooks.get(queue, made.id)
+    assert (found.concurrency, found.disabled, found.description) == (2, True, None)
+    assert [delivery async for delivery in rest.webhooks.deliveries(queue, made.id)] == []
+    await rest.webhooks.delete(queue, made.id)
+    with pytest.raises(NotFound):
+        await rest.webhooks.get(queue, made.id)

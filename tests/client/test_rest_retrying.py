@@ -10,6 +10,7 @@ import pytest
 from streambroker.client.errors import ConnectionLost, Overloaded, RateLimited, ServerError, StreambrokerTimeout
 from streambroker.client.http import Http
 from streambroker.client.models import Draft, Published
+from streambroker.client.overview import ready
 from streambroker.client.posting import Posting
 from tests.client.answers import Script, Waits, http, problem
 
@@ -143,3 +144,10 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypa
 def test_what_is_no_url_of_a_broker_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Http(url)
+
+
+async def test_whether_a_broker_is_ready_is_asked_once() -> None:
+    script = Script(problem("overloaded", 503, retry_after_ms=1))
+    with pytest.raises(Overloaded):
+        await ready(http(script))
+    assert len(script.requests) == 1

@@ -49,6 +49,7 @@ class Places:
         """A message that the admin is processing."""
         queue = self._queue()
         self._post(f"/queues/{queue}/resume")
+        self._client.patch(f"/queues/{queue}", json={"max_messages": 0})  # it may be full
         published = self._post("/publish", {"queue": queue, "content": 1})
         while (taken := self._post(f"/queues/{queue}/messages/consume", {"max": 100})).json()["messages"]:
             if published.json()["message_id"] in [message["message_id"] for message in taken.json()["messages"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -39,11 +40,12 @@ def test_events_are_printed(broker: BrokerProcess, api: httpx.Client) -> None:
     queue = Queue(api, "hello")
     queue.publish("so that there is a queue")
     with run(broker, sys.executable, "-c", EVENTS) as watcher:
-        assert watcher.stdout is not None
+        out = watcher.stdout
+        assert out is not None
         eventually(lambda: 'kind="graphql"} 1' in api.get("/metrics").text)
-        for _ in range(50):  # the connection is there before the subscription is
-            queue.publish(1)
-        assert "new_message" in watcher.stdout.readline()
+        # The connection is there before the subscription is.
+        eventually(lambda: queue.publish(1) and select.select([out], [], [], 0)[0])
+        assert "new_message" in out.readline()
         watcher.kill()
 
 

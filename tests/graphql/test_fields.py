@@ -54,7 +54,8 @@ def test_queues_are_listed_by_pages(graph: Graph, api: httpx.Client) -> None:
     for number in range(3):
         assert api.post("/queues", json={"name": f"{stem}-{number}"}).status_code == 201
     page = "query($c: String, $l: Int!) { queues(limit: $l, cursor: $c) { items { name } nextCursor } }"
-    names, cursor = [], stem
+    names: list[str] = []
+    cursor: str | None = stem
     while cursor is not None:
         answer = graph.ask(page, c=cursor, l=2)["queues"]
         names += [item["name"] for item in answer["items"]]

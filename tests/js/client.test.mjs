@@ -378,6 +378,24 @@ test("users and keys can be made and taken away", async (t) => {
   await assert.rejects(client(t, { token: key }).users.me(), sdk.Unauthenticated);
 });
 
+test("webhooks can be made, changed, tried, looked into and deleted", async (t) => {
+  const c = client(t);
+  const queue = fresh();
+  const { id, secret } = await c.webhooks.create(queue, { url: "http://127.0.0.1:9/x" });
+  assert.match(secret, /^whsec_/);
+  assert.equal((await c.webhooks.update(queue, id, { disabled: true })).disabled, true);
+  assert.equal((await c.webhooks.get(queue, id)).url, "http://127.0.0.1:9/x");
+  const tried = await c.webhooks.test(queue, id);
+  const log = [];
+  for await (const delivery of c.webhooks.deliveries(queue, id)) log.push(delivery.id);
+  assert.deepEqual(log, [tried.id]);
+  await assert.rejects(c.webhooks.redeliver(queue, id, tried.id), sdk.NotFound);
+  await c.webhooks.delete(queue, id);
+  const left = [];
+  for await (const webhook of c.webhooks.list(queue)) left.push(webhook.id);
+  assert.deepEqual(left, []);
+});
+
 test("a call that is aborted throws the reason, and one out of time TimedOut", async (t) => {
   const c = client(t);
   await assert.rejects(c.stats({ signal: AbortSignal.abort(new Error("never mind")) }), /never mind/);

@@ -56,7 +56,8 @@ def node(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    with BrokerProcess(tmp_path_factory.mktemp("js") / "data", env=NO_LIMITS) as running:
+    env = {**NO_LIMITS, "STREAMBROKER_WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8"}
+    with BrokerProcess(tmp_path_factory.mktemp("js") / "data", env=env) as running:
         yield running
 
 

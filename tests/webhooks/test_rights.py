@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.webhooks.receiver import Receiver
-from tests.webhooks.world import PASSWORD, Json, World, eventually
+from tests.webhooks.world import PASSWORD, Json, World, broker, eventually
 
 
 @pytest.mark.parametrize(
@@ -165,3 +168,22 @@ async def test_disconnecting_it_as_a_consumer_disables_it(world: World, receiver
     shown = await eventually(lambda: world.look(made), lambda seen: seen["disabled"])
     assert shown["reason"] == "disconnected by an administrator"
     assert (await world.api.get("/consumers")).json()["items"] == []
+
+
+async def test_one_that_a_key_made_ends_when_the_keys_time_is_over(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody changes anything then: it is seen when the next message comes."""
+    ahead = 0
+    monkeypatch.setattr("streambroker.node.wall_ms", lambda: time.time_ns() // 1_000_000 + ahead)
+    async with broker(tmp_path) as world:
+        expires_at = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        _, headers = await key(world.api, expires_at=expires_at)
+        made = await world.client().post("/queues/q/webhooks", json={"url": receiver.url}, headers=headers)
+        ahead = 600_000
+        number = await world.publish()
+        await eventually(lambda: world.api.get("/queues/q"), lambda seen: seen.json()["consumers"] == 0)
+        assert (await world.settled(number, "pending"))["attempt"] == 0
+        assert receiver.seen == []
+        shown = await world.look(made.json())
+        assert (shown["status"], shown["reason"]) == ("stopped", "the API key for which it acts has expired")

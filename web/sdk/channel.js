@@ -80,7 +80,10 @@ export class Channel {
     return subscription;
   }
 
-  /** Ends it: what it held and was not settled goes back to the queue. Never throws. @param {Subscription} subscription */
+  /**
+   * Ends it: what it held and was not settled goes back to the queue. Never throws.
+   * @param {Subscription} subscription
+   */
   async unsubscribe(subscription) {
     if (!this.#subscriptions.delete(subscription.name)) return;
     this.#settler.dispatch(true); // verdicts of this turn go before it
@@ -114,7 +117,10 @@ export class Channel {
     return this.#verdictFrames >= BUSY_FRAMES;
   }
 
-  /** @param {import("./settling.js").Op} op @param {Record<string, unknown>} fields @param {import("./settling.js").Verdict[]} verdicts */
+  /**
+   * @param {import("./settling.js").Op} op @param {Record<string, unknown>} fields
+   * @param {import("./settling.js").Verdict[]} verdicts
+   */
   carry(op, fields, verdicts) {
     const id = ++this.#ids;
     const ids = verdicts.map((verdict) => verdict.message.messageId);
@@ -194,7 +200,9 @@ export class Channel {
     this.#settler.carryBy(this);
     await this.#quiet();
     if (turn !== this.#turn) return;
-    for (const subscription of this.#subscriptions.values()) if (!subscription.ready) void this.#subscribe(subscription);
+    for (const subscription of this.#subscriptions.values()) {
+      if (!subscription.ready) void this.#subscribe(subscription);
+    }
   }
 
   async #quiet() {
@@ -252,7 +260,10 @@ export class Channel {
     subscription.taker.fail(error);
   }
 
-  /** Sends a frame and waits for its answer. Throws `Unreachable` when the connection is lost before. @param {object} frame @returns {Promise<any>} */
+  /**
+   * Sends a frame and waits for its answer. Throws `Unreachable` when the connection is lost before.
+   * @param {object} frame @returns {Promise<any>}
+   */
   #ask(frame) {
     /** @type {import("./waiting.js").Deferred<any>} */
     const { promise, resolve, reject } = deferred();

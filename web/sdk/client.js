@@ -35,11 +35,10 @@ export class Client {
    * @param {string | URL} [url] the broker's; where absent, STREAMBROKER_URL, or in a browser the page's own origin
    * @param {import("./streambroker.js").ClientOptions} [options]
    */
-  constructor(url, { token, username, password, fetch, WebSocket, timeoutMs = CALL_MS, settleTimeoutMs = SETTLE_MS, onState } = {}) {
-    const address = new URL(url ?? environment("STREAMBROKER_URL") ?? globalThis.location?.origin ?? "http://127.0.0.1:8000");
-    if (address.protocol !== "http:" && address.protocol !== "https:") throw new TypeError(`no http: or https: URL: ${url}`);
-    this.#wire = new Wire(address.origin + address.pathname, { fetch, timeoutMs });
-    this.#login = loginOf(this.#wire, { token, username, password });
+  constructor(url, options = {}) {
+    const { fetch, WebSocket, timeoutMs = CALL_MS, settleTimeoutMs = SETTLE_MS, onState } = options;
+    this.#wire = new Wire(addressOf(url), { fetch, timeoutMs });
+    this.#login = loginOf(this.#wire, options);
     this.#http = new Http(this.#wire, {
       access: (wanted) => this.#access(wanted),
       rejected: (refused) => this.#login.rejected?.(refused),
@@ -78,7 +77,10 @@ export class Client {
     return new Consumer(client, { queue, credit, leaseMs, leaseMode }, transport, signal);
   }
 
-  /** @param {string} queue @param {{waitMs?: number, leaseMs?: number, signal?: AbortSignal}} [options] @returns {Promise<Message | null>} */
+  /**
+   * @param {string} queue @param {{waitMs?: number, leaseMs?: number, signal?: AbortSignal}} [options]
+   * @returns {Promise<Message | null>}
+   */
   async receive(queue, { waitMs = 0, leaseMs, signal } = {}) {
     if (this.#closed) throw new Closed();
     const query = { wait_ms: waitMs, lease_ms: leaseMs };
@@ -88,7 +90,10 @@ export class Client {
     return fields === null ? null : new Message(fields, () => text, this.#settler);
   }
 
-  /** @param {string} queue @param {(message: Message) => unknown} handler @param {import("./streambroker.js").WorkOptions} [options] */
+  /**
+   * @param {string} queue @param {(message: Message) => unknown} handler
+   * @param {import("./streambroker.js").WorkOptions} [options]
+   */
   work(queue, handler, options = {}) {
     return work((consuming) => this.consume(queue, consuming), handler, options);
   }
@@ -108,7 +113,10 @@ export class Client {
     return this.#http;
   }
 
-  /** From now on as this user. Throws `Unauthenticated` and stays who it was. @param {string} username @param {string} password */
+  /**
+   * From now on as this user. Throws `Unauthenticated` and stays who it was.
+   * @param {string} username @param {string} password
+   */
   async login(username, password) {
     const login = new PasswordLogin(this.#wire, username, password);
     await login.access();
@@ -143,10 +151,15 @@ if (Symbol.asyncDispose) {
   Object.defineProperty(Client.prototype, Symbol.asyncDispose, { value: Client.prototype.close });
 }
 
-/**
- * @param {Wire} wire @param {{token?: string | (() => string | Promise<string>), username?: string, password?: string}} given
- * @returns {Login}
- */
+/** Throws a `TypeError` for what is no URL of a broker. @param {string | URL} [given] @returns {string} */
+function addressOf(given) {
+  const url = given ?? environment("STREAMBROKER_URL") ?? globalThis.location?.origin ?? "http://127.0.0.1:8000";
+  const { protocol, origin, pathname } = new URL(url);
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`no http: or https: URL: ${url}`);
+  return origin + pathname;
+}
+
+/** @param {Wire} wire @param {import("./streambroker.js").ClientOptions} given @returns {Login} */
 function loginOf(wire, { token, username, password }) {
   if (username !== undefined && password !== undefined) return new PasswordLogin(wire, username, password);
   const known = token ?? environment("STREAMBROKER_TOKEN");
@@ -159,7 +172,10 @@ function environment(name) {
   return /** @type {any} */ (globalThis).process?.env?.[name] || undefined;
 }
 
-/** The class to open WebSockets with: the one given, the runtime's own, on Node 20 ours. @param {any} given @returns {Promise<any>} */
+/**
+ * The class to open WebSockets with: the one given, the runtime's own, on Node 20 ours.
+ * @param {any} given @returns {Promise<any>}
+ */
 async function socketClass(given) {
   if (given !== undefined) return given;
   if (globalThis.WebSocket) return globalThis.WebSocket;

@@ -4,7 +4,9 @@ import { StreambrokerError, Unreachable } from "./errors.js";
 import { path } from "./http.js";
 import { anyOf, pause, pauseMs } from "./waiting.js";
 
-/** The broker says something every 15 s, if only a comment; after this much silence the connection is taken for dead. */
+/**
+ * The broker says something every 15 s, if only a comment; after this much silence the connection is taken for dead.
+ */
 const SILENCE_MS = 45_000;
 /** The broker's last word on a connection. Coming back tells whether, and why, one may not. */
 const END = "end";

@@ -15,8 +15,8 @@ import { anyOf } from "./waiting.js";
  * @property {number} [timeoutMs] until the whole answer is there; 0 for no limit
  *
  * @typedef {object} Credentials who one is
- * @property {(wanted?: {fresh?: boolean, refused?: string}) => Promise<string>} access a token: `fresh`, a new one in any
- *   case; `refused`, a new one unless that has been replaced meanwhile. Throws `Unauthenticated` when there is none
+ * @property {(wanted?: {fresh?: boolean, refused?: string}) => Promise<string>} access a token: `fresh`, a new one in
+ *   any case; `refused`, a new one unless that has been replaced meanwhile. Throws `Unauthenticated` when there is none
  * @property {(token: string) => void} [rejected] a renewed token was refused too
  */
 
@@ -133,7 +133,10 @@ export class Http {
     return this.exchange("DELETE", where, options, json);
   }
 
-  /** The answer's text, to the letter. @param {string} where @param {RequestOptions} [options] @returns {Promise<string>} */
+  /**
+   * The answer's text, to the letter.
+   * @param {string} where @param {RequestOptions} [options] @returns {Promise<string>}
+   */
   text(where, options = {}) {
     return this.exchange("GET", where, options, (answer) => answer.text());
   }

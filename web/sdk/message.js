@@ -25,7 +25,9 @@ export class Source {
   /** @type {string[] | null} */
   #found = null;
 
-  /** @param {string} text an object with `messages`, or an array of frames @param {number | null} [index] of the frame */
+  /**
+   * @param {string} text an object with `messages`, or an array of frames @param {number | null} [index] of the frame
+   */
   constructor(text, index = null) {
     this.#text = text;
     this.#index = index;
@@ -44,7 +46,8 @@ export class Source {
 
 /**
  * @typedef {object} Settling whoever takes the verdict on a delivered message to the broker
- * @property {(op: "ack" | "nack" | "extend", fields: Record<string, unknown>, message: Message, options?: {signal?: AbortSignal}) => Promise<void>} settle
+ * @property {(op: "ack" | "nack" | "extend", fields: Record<string, unknown>, message: Message,
+ *   options?: {signal?: AbortSignal}) => Promise<void>} settle
  */
 
 export class Message {
@@ -172,21 +175,27 @@ export class Message {
     this.#controller?.abort(reason);
   }
 
-  /** The work is done. Returns when that is committed: the message does not come back. @param {{signal?: AbortSignal}} [options] */
+  /**
+   * The work is done. Returns when that is committed: the message does not come back.
+   * @param {{signal?: AbortSignal}} [options]
+   */
   ack(options) {
     return this.#settle("ack", {}, options);
   }
 
   /**
-   * The work failed. The message comes back after `delayMs`, or the queue's backoff where that is absent; with `requeue:
-   * false` it is given up.
+   * The work failed. The message comes back after `delayMs`, or the queue's backoff where that is absent; with
+   * `requeue: false` it is given up.
    * @param {{requeue?: boolean, delayMs?: number, reason?: string, signal?: AbortSignal}} [options]
    */
   nack({ requeue = true, delayMs, reason, ...options } = {}) {
     return this.#settle("nack", { requeue, delay_ms: delayMs, reason }, options);
   }
 
-  /** A lease that ends so many milliseconds from now. @param {number} leaseMs @param {{signal?: AbortSignal}} [options] */
+  /**
+   * A lease that ends so many milliseconds from now.
+   * @param {number} leaseMs @param {{signal?: AbortSignal}} [options]
+   */
   extend(leaseMs, options) {
     return this.#settling.settle("extend", { lease_ms: leaseMs }, this, options);
   }

@@ -56,7 +56,9 @@ export class NodeWebSocket extends EventTarget {
     address.protocol = secure ? "https:" : "http:";
     const key = randomBytes(16).toString("base64");
     this.#request = (secure ? overHttps : overHttp)(address, { agent: false, headers: handshake(key, protocols) });
-    this.#request.on("upgrade", (answer, socket, head) => this.#upgraded(answer, /** @type {any} */ (socket), head, key));
+    this.#request.on("upgrade", (answer, socket, head) => {
+      this.#upgraded(answer, /** @type {import("node:net").Socket} */ (socket), head, key);
+    });
     this.#request.on("response", (answer) => (answer.destroy(), this.#over()));
     this.#request.on("error", () => this.#over());
     this.#request.end();
@@ -214,7 +216,10 @@ function handshake(key, protocols) {
   };
 }
 
-/** A whole frame, masked as a client's must be (RFC 6455, section 5.3). @param {number} opcode @param {Buffer} payload */
+/**
+ * A whole frame, masked as a client's must be (RFC 6455, section 5.3).
+ * @param {number} opcode @param {Buffer} payload
+ */
 function frame(opcode, payload) {
   const size = payload.length;
   const head = Buffer.alloc(size < 126 ? 2 : size < 65_536 ? 4 : 10);

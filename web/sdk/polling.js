@@ -54,7 +54,10 @@ export class Polling {
     await Promise.allSettled(given);
   }
 
-  /** @param {import("./settling.js").Op} op @param {Record<string, unknown>} fields @param {Message} message @param {{signal?: AbortSignal}} [options] */
+  /**
+   * @param {import("./settling.js").Op} op @param {Record<string, unknown>} fields @param {Message} message
+   * @param {{signal?: AbortSignal}} [options]
+   */
   async settle(op, fields, message, options) {
     try {
       await this.#settler.settle(op, fields, message, options);
@@ -97,7 +100,8 @@ export class Polling {
   #take(text) {
     const source = new Source(text);
     const messages = JSON.parse(text).messages.map(
-      (/** @type {any} */ fields, /** @type {number} */ at) => new Message(fields, () => source.of(at, "messages"), this),
+      (/** @type {any} */ fields, /** @type {number} */ at) =>
+        new Message(fields, () => source.of(at, "messages"), this),
     );
     for (const message of messages) this.#held.add(message);
     if (messages.length === 0) return;

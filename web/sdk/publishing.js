@@ -150,7 +150,8 @@ function mayRepeat(error, drafts) {
 
 /**
  * A duplicate of our own first try, whose answer was lost, is none to the caller.
- * @param {any} answer of a single publish or a batch @param {Draft[]} drafts @param {number} attempt @returns {Published[]}
+ * @param {any} answer of a single publish or a batch @param {Draft[]} drafts @param {number} attempt
+ * @returns {Published[]}
  */
 function answersOf(answer, drafts, attempt) {
   const ids = answer.message_ids ?? [answer.message_id];

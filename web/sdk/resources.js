@@ -17,7 +17,10 @@ function split({ signal, timeoutMs, ...rest } = /** @type {any} */ ({})) {
   return [rest, { signal, timeoutMs }];
 }
 
-/** Every item of a list, page after page. @param {Http} http @param {string} where @param {any} query @param {Call} call */
+/**
+ * Every item of a list, page after page.
+ * @param {Http} http @param {string} where @param {any} query @param {Call} call
+ */
 async function* pages(http, where, query, call) {
   for (let cursor = query.cursor; cursor !== null; ) {
     const page = await http.get(where, { query: { ...query, cursor }, ...call });
@@ -246,12 +249,32 @@ export class Webhooks {
   }
 
   /** @param {string} queue @param {string} id @param {Call} [call] */
+  get(queue, id, call) {
+    return this.#http.get(path`/queues/${queue}/webhooks/${id}`, call);
+  }
+
+  /** @param {string} queue @param {string} id @param {object} change @param {Call} [call] */
+  update(queue, id, change, call) {
+    return this.#http.patch(path`/queues/${queue}/webhooks/${id}`, change, call);
+  }
+
+  /** @param {string} queue @param {string} id @param {Call} [call] */
   async delete(queue, id, call) {
     await this.#http.delete(path`/queues/${queue}/webhooks/${id}`, call);
+  }
+
+  /** Sends a request at once, and answers what came of it. @param {string} queue @param {string} id @param {Call} [call] */
+  test(queue, id, call) {
+    return this.#http.post(path`/queues/${queue}/webhooks/${id}/test`, undefined, call);
   }
 
   /** @param {string} queue @param {string} id @param {any} [options] `limit` */
   deliveries(queue, id, options) {
     return pages(this.#http, path`/queues/${queue}/webhooks/${id}/deliveries`, ...split(options));
+  }
+
+  /** @param {string} queue @param {string} id @param {string} delivery @param {Call} [call] */
+  redeliver(queue, id, delivery, call) {
+    return this.#http.post(path`/queues/${queue}/webhooks/${id}/deliveries/${delivery}/redeliver`, undefined, call);
   }
 }

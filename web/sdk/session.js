@@ -27,7 +27,9 @@ export class Session {
   /** @type {Promise<Tokens> | null} the refresh under way */
   #refreshing = null;
 
-  /** @param {import("./http.js").Wire} wire @param {Hooks} [hooks] @param {Tokens | null} [tokens] of an earlier login */
+  /**
+   * @param {import("./http.js").Wire} wire @param {Hooks} [hooks] @param {Tokens | null} [tokens] of an earlier login
+   */
   constructor(wire, hooks = {}, tokens = null) {
     this.#wire = wire;
     this.#hooks = hooks;
@@ -44,7 +46,10 @@ export class Session {
     return this.#tokens !== null;
   }
 
-  /** Throws `Unauthenticated`, `RateLimited`, … and changes nothing when refused. @param {string} username @param {string} password */
+  /**
+   * Throws `Unauthenticated`, `RateLimited`, … and changes nothing when refused.
+   * @param {string} username @param {string} password
+   */
   async login(username, password) {
     this.#keep(await this.#post("/login", { username, password }));
   }

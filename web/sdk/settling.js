@@ -19,8 +19,8 @@ const STATUS = { not_found: 404, lease_lost: 409, already_settled: 409, not_proc
  *   message: import("./message.js").Message}} Verdict
  *
  * @typedef {object} Carrier the connection
- * @property {(op: Op, fields: Record<string, unknown>, verdicts: Verdict[]) => boolean} carry sends them as one frame, and
- *   will call `answered` or `unconfirmed`; false where there is no connection
+ * @property {(op: Op, fields: Record<string, unknown>, verdicts: Verdict[]) => boolean} carry sends them as one frame,
+ *   and will call `answered` or `unconfirmed`; false where there is no connection
  * @property {(message: import("./message.js").Message) => boolean} brought whether it holds this message
  * @property {boolean} busy it has several frames to confirm; it calls `dispatch` when one of them is
  */
@@ -144,7 +144,9 @@ export class Settler {
     this.#sending = false;
   }
 
-  /** @param {Op} op @param {Verdict[]} batch @param {number} attempt @returns {Promise<boolean>} whether it was answered */
+  /**
+   * @param {Op} op @param {Verdict[]} batch @param {number} attempt @returns {Promise<boolean>} whether it was answered
+   */
   async #tried(op, batch, attempt) {
     try {
       const items = batch.map(({ message, fields }) => ({
@@ -161,7 +163,10 @@ export class Settler {
     }
   }
 
-  /** Puts back into the line what may be tried again, after a pause. @param {unknown} error @param {Verdict[]} batch @param {number} attempt */
+  /**
+   * Puts back into the line what may be tried again, after a pause.
+   * @param {unknown} error @param {Verdict[]} batch @param {number} attempt
+   */
   async #failed(error, batch, attempt) {
     if (!(error instanceof StreambrokerError) || !error.retryable) {
       for (const verdict of batch) verdict.reject(error);

@@ -332,8 +332,13 @@ export interface Consumers extends Listing<ConsumerInfo> {
 export interface Webhooks {
   list(queue: string, options?: ListOptions): AsyncGenerator<Record<string, any>, void, void>;
   create(queue: string, webhook: { url: string; secret?: string; [option: string]: unknown }, call?: Call): Promise<Record<string, any>>;
+  get(queue: string, id: string, call?: Call): Promise<Record<string, any>>;
+  update(queue: string, id: string, change: Record<string, unknown>, call?: Call): Promise<Record<string, any>>;
   delete(queue: string, id: string, call?: Call): Promise<void>;
+  /** Sends a request at once, and answers what came of it. */
+  test(queue: string, id: string, call?: Call): Promise<Record<string, any>>;
   deliveries(queue: string, id: string, options?: ListOptions): AsyncGenerator<Record<string, any>, void, void>;
+  redeliver(queue: string, id: string, delivery: string, call?: Call): Promise<Record<string, any>>;
 }
 
 export interface RequestOptions extends Call {

@@ -5,7 +5,8 @@
 
 /**
  * @typedef {object} ClientOptions
- * @property {string | (() => string | Promise<string>)} [token] an API key, an access token, or a function that gets one
+ * @property {string | (() => string | Promise<string>)} [token] an API key, an access token, or a function that gets
+ *   one
  * @property {string} [username]
  * @property {string} [password]
  * @property {typeof fetch} [fetch]
@@ -21,7 +22,8 @@
  * @property {"auto" | "websocket" | "long-poll"} [transport]
  * @property {AbortSignal} [signal]
  *
- * @typedef {Omit<ConsumeOptions, "credit"> & {concurrency?: number, onError?: (error: unknown, message: import("./message.js").Message) => void}} WorkOptions
+ * @typedef {Omit<ConsumeOptions, "credit"> & {concurrency?: number,
+ *   onError?: (error: unknown, message: import("./message.js").Message) => void}} WorkOptions
  */
 
 export { Client } from "./client.js";

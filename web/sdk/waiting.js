@@ -28,7 +28,8 @@ export function pause(ms, signal) {
 
 /**
  * A signal that is aborted with the first of those given, whichever they are. `release` lets go of them.
- * @param {(AbortSignal | undefined)[]} signals @returns {{signal: AbortSignal, abort: (reason: unknown) => void, release: () => void}}
+ * @param {(AbortSignal | undefined)[]} signals
+ * @returns {{signal: AbortSignal, abort: (reason: unknown) => void, release: () => void}}
  */
 export function anyOf(...signals) {
   const controller = new AbortController();
@@ -48,7 +49,9 @@ export function anyOf(...signals) {
   };
 }
 
-/** @template T @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (reason: unknown) => void}} Deferred */
+/**
+ * @template T @typedef {{promise: Promise<T>, resolve: (value: T) => void, reject: (reason: unknown) => void}} Deferred
+ */
 
 /** A promise that somebody else settles. @template T @returns {Deferred<T>} */
 export function deferred() {

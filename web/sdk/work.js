@@ -10,7 +10,8 @@ const REASON_CHARACTERS = 4_000;
  * backoff, or with `Reject` never. A message whose lease was lost meanwhile is somebody else's: nothing is said of it.
  * @param {(options: object) => import("./consumer.js").Consumer} consume
  * @param {(message: import("./message.js").Message) => unknown} handler
- * @param {{concurrency?: number, signal?: AbortSignal, onError?: (error: unknown, message: import("./message.js").Message) => void}} options
+ * @param {{concurrency?: number, signal?: AbortSignal,
+ *   onError?: (error: unknown, message: import("./message.js").Message) => void}} options
  */
 export async function work(consume, handler, { concurrency = 1, signal, onError = console.error, ...options }) {
   const consumer = consume({ credit: concurrency, ...options });
@@ -46,7 +47,8 @@ export async function work(consume, handler, { concurrency = 1, signal, onError 
 
 /**
  * What came after the stop and nobody has looked at. A subscription's end gives it back by itself.
- * @param {import("./consumer.js").Consumer} consumer @param {Promise<IteratorResult<import("./message.js").Message>>} coming
+ * @param {import("./consumer.js").Consumer} consumer
+ * @param {Promise<IteratorResult<import("./message.js").Message>>} coming
  */
 async function givenBack(consumer, coming) {
   const { value, done } = await coming.catch(() => ({ value: undefined, done: true }));
@@ -77,5 +79,6 @@ async function handled(message, handler, onError) {
 /** @param {unknown} error @returns {string} */
 function reasonOf(error) {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return text.replaceAll("\0", "").toWellFormed?.().slice(0, REASON_CHARACTERS) ?? text.slice(0, REASON_CHARACTERS);
+  const plain = text.replaceAll("\0", "").slice(0, REASON_CHARACTERS);
+  return plain.toWellFormed?.() ?? plain; // what a reason may not hold: NUL, and half of a surrogate pair
 }

@@ -44,7 +44,7 @@ Close codes of the WebSocket:
 | code | meaning | then |
 |---|---|---|
 """ + "\n".join(f"| {code} | {meaning} | {then} |" for code, meaning, then in CLOSE_CODES)
-_NO_ANSWER = (frames.Ack, frames.Nack, frames.Extend)
+_ANSWERED_IF_NAMED = (frames.Ack, frames.Nack, frames.Extend)
 _ANSWERS: Mapping[type[msgspec.Struct], Frames] = {
     frames.Hello: (frames.Welcome, frames.Ok),
     frames.Ping: (frames.Pong,),
@@ -156,6 +156,7 @@ def _operations() -> Schema:
     """What the broker takes, with the answers, and what it sends by itself."""
     found: Schema = {}
     for frame in CLIENT_FRAMES:
+        answers: Frames = (*_ANSWERS.get(frame, (frames.Ok,)), frames.Error)
         found[_op(frame)] = {
             "action": "receive",
             "title": _op(frame),
@@ -164,10 +165,10 @@ def _operations() -> Schema:
             "messages": [_in_channel(frame)],
             "reply": {
                 "channel": {"$ref": "#/channels/socket"},
-                "messages": [_in_channel(a) for a in (*_ANSWERS.get(frame, (frames.Ok,)), frames.Error)],
+                "messages": [_in_channel(answer) for answer in answers],
             },
         }
-        if frame in _NO_ANSWER:
+        if frame in _ANSWERED_IF_NAMED:
             found[_op(frame)]["description"] = "Answered only where it has an `id`, once the change is on the disk."
     unasked: Frames = (frames.Deliver, frames.Lost, frames.Expiring, frames.Draining)
     for frame in unasked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -31,6 +31,17 @@ class CloudEvent(msgspec.Struct):
     partitionkey: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     data_base64: Base64 | UnsetType = UNSET
+
+    BEYOND: ClassVar[Mapping[str, Any]] = {
+        "not": {"required": ["data", "data_base64"]},
+        "propertyNames": {"pattern": "^(?:[a-z0-9]+|data_base64)$"},
+        "additionalProperties": {
+            "type": ["string", "integer", "boolean"],
+            "minimum": -(2**31),
+            "maximum": 2**31 - 1,
+        },
+    }
+    """What is checked beyond the members, in the words of JSON Schema."""
 
 
 CloudEvents = Annotated[list[CloudEvent], msgspec.Meta(max_length=MAX_BATCH)]

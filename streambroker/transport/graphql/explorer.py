@@ -9,12 +9,12 @@ from streambroker.transport.resource import Counters
 
 PATH = "/graphql"
 ASSETS = "/graphql/assets/{path:path}"
-# GraphiQL and React set styles of single elements by script, which needs no leave. While a dialog is open GraphiQL makes
-# one <style> element that keeps the page behind it from scrolling; of inline styles the policy allows that text alone.
+# GraphiQL and React set styles of single elements by script, which needs no leave. While a dialog is open GraphiQL
+# makes one <style> element that keeps the page behind it from scrolling; of inline styles that text alone is allowed.
 _SCROLL_LOCK = "'sha256-nzTgYzXYDNe6BAHiiI7NNlfK8n/auuOAhh2t92YvuXo='"
 POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src 'self' {_SCROLL_LOCK}; connect-src 'self'; img-src 'self' data:; "
-    "font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self'; style-src 'self' {_SCROLL_LOCK}; connect-src 'self'; "
+    "img-src 'self' data:; font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 

@@ -18,7 +18,7 @@ _text = JsonDecoder[str](str)
 _word_begins = re.compile(r"_([a-z])")
 
 
-class GraphQLIn(msgspec.Struct, frozen=True):
+class GraphQLIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A document, which of its operations to execute, and the values of its variables. `extensions` are ignored."""
 
     query: str

@@ -162,12 +162,30 @@ class Operation:
     def _held(self, media: str, type_: Any) -> Schema:
         """A body of another media type than JSON's."""
         if media == EVENT_STREAM:
-            data = {name: self._schemas.of(held) for name, held in self._endpoint.events.items()}
-            return {"schema": {"type": "string", "x-event-data": data}, "example": TEXTS.get(self._label, "")}
+            return {"schema": self._event(), "example": ANSWERS.get(f"{self._label} event", {"data": "{}"})}
         if type_ is str or type_ is bytes:
             schema: Schema = {"type": "string"} if type_ is str else {"type": "string", "format": "binary"}
             return {"schema": schema, "example": TEXTS.get(f"{self._label} {media}", TEXTS.get(self._label, "text"))}
         return self._media(self._schemas.of(type_), type_)
+
+    def _event(self) -> Schema:
+        """The schema of one event: OpenAPI 3.1 has no words for a stream, and tools take it for that of each item."""
+        events = self._endpoint.events
+        data = {"type": "string", "contentMediaType": "application/json"}
+        return {
+            "description": "One event of the stream, which goes on until one side ends it.",
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "description": "For `Last-Event-ID`."},
+                "event": {"enum": list(events)},
+                "data": {
+                    **data,
+                    "contentSchema": {"anyOf": [self._schemas.of(t) for t in dict.fromkeys(events.values())]},
+                },
+                "retry": {"type": "integer", "description": "Milliseconds until a client should come back."},
+            },
+            "additionalProperties": False,
+        }
 
     def _media(self, schema: Schema, type_: Any, status: int | None = None) -> Schema:
         value = self._example(schema, type_, status)

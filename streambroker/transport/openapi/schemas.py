@@ -51,6 +51,9 @@ def schemas_of(types: Iterable[Any]) -> Schemas:
     for type_ in (DraftIn, PublishIn):
         if type_ in asked:
             components[type_.__name__] |= _ONE_CONTENT
+    for type_ in asked:
+        if (name := getattr(type_, "__name__", "")) in components:
+            components[name] |= getattr(type_, "BEYOND", {})
     by_type = {repr(type_): schema for type_, schema in zip(asked, found, strict=True)}
     _refine([by_type, components])
     return Schemas(by_type, components)
