@@ -137,7 +137,9 @@ class NodeCollector(Collector):
             sources.webhook_deliveries(),
         )
         yield GaugeMetricFamily(
-            "streambroker_webhook_requests", "Requests to webhooks that are under way.", value=sources.webhook_requests()
+            "streambroker_webhook_requests",
+            "Requests to webhooks that are under way.",
+            value=sources.webhook_requests(),
         )
 
 
