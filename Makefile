@@ -13,6 +13,10 @@ PIP := $(BIN)/python -m pip
 APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium
 APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium
 
+# The tests of `make check`: those that start no process, wait for no deadline and compare no engines at length.
+UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests/test_*.py) \
+  $(addprefix --ignore tests/,store/test_model.py transport/server)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo test check soak bench format lock build clean apt
@@ -29,11 +33,11 @@ demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a 
 test: apt $(VENV)/.dev $(VENV)/.npm ## every test, in parallel (JOBS=, ARGS=)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(VENV)/.dev ## the fast gate: format, lint, types, the tests that start no process
+check: $(VENV)/.dev ## the fast gate: format, lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(addprefix --ignore tests/,system wire front fuzz browser) $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(UNIT) $(ARGS)
 
 soak: apt $(VENV)/.dev $(VENV)/.npm ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
 	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \

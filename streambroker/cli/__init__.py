@@ -13,7 +13,22 @@ import sys
 
 import typer
 
-from streambroker.cli import bench, consume, db, doctor, key, message, publish, queue, server, tail, token, top, user
+from streambroker.cli import (
+    bench,
+    consume,
+    db,
+    doctor,
+    health,
+    key,
+    message,
+    publish,
+    queue,
+    server,
+    tail,
+    token,
+    top,
+    user,
+)
 from streambroker.cli.exits import Exit, fail
 from streambroker.config import SettingError
 from streambroker.core.errors import ConfigError, DataDamaged, DataDirUnusable, StorageFailed
@@ -24,6 +39,7 @@ _GROUPS: tuple[tuple[typer.Typer, str | None], ...] = (
     (server.app, None),
     (db.app, "db"),
     (doctor.app, None),
+    (health.app, None),
     (top.app, None),
     (bench.app, None),
     (publish.app, None),
