@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 # Debian packages that tests of `make test` call; without them those tests are skipped, and counted.
-APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium
-APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium
+APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium nginx-light
+APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium nginx
 
 # The tests of `make check`: those that start no process, wait for no deadline and compare no engines at length.
 UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests/test_*.py) \
@@ -111,8 +111,10 @@ lock: ## pin the dependencies anew (UPGRADE=1: to the newest versions that pypro
 	$(PINNED) --only-build-deps --build-deps-for editable --build-deps-for wheel \
 	  -o build/lock/build.txt pyproject.toml
 	$(PINNED) -o build/lock/run.txt pyproject.toml
+	$(PINNED) --extra cert --extra cli --extra graphql --extra otel --extra redis --extra webhooks \
+	  -o build/lock/image.txt pyproject.toml
 	$(PINNED) --extra workers -o build/lock/workers.txt pyproject.toml
 	$(PINNED) --extra dev -o build/lock/dev.txt pyproject.toml
 	$(PINNED) --extra bench -o build/lock/bench.txt pyproject.toml
-	for name in build run workers dev bench; do \
+	for name in build run image workers dev bench; do \
 	  { echo "# Written by \`make lock\` from pyproject.toml."; cat build/lock/$$name.txt; } > requirements/$$name.txt; done

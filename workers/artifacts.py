@@ -28,7 +28,7 @@ class Artifacts:
         return name
 
     def get(self, name: str, kind: type[T]) -> T:
-        """The value of that name. Raises `FileNotFoundError`, and `msgspec.ValidationError` where it is another kind."""
+        """The value of that name. Raises `FileNotFoundError`, and `msgspec.ValidationError` for another kind."""
         return msgspec.json.decode((self.root / "data" / name).read_bytes(), type=kind)
 
     def note(self, run: str, name: str, note: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ RESULT_WITHIN_S = 300
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One label's documents: what `ingest` is told. `labels` are all of the run; `away_for` attempts fail on purpose."""
+    """One label's documents: what `ingest` is told. `labels` are all of the run; `away_for` attempts fail."""
 
     run: str
     label: str
@@ -113,6 +113,7 @@ class Pipeline:
     async def ingest(self, message: Message) -> None:
         source = message.decode(Source)
         if message.attempt <= source.away_for:
+            print(f"retry     {source.label}: its archive does not answer (attempt {message.attempt})", flush=True)
             raise ConnectionError(f"the archive of {source.label} did not answer")
         documents = await asyncio.to_thread(bayes.documents, Path(source.folder))
         if not documents:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from streambroker.client import Client, StreambrokerError, Worker, work
+from streambroker.client import ApiError, Client, StreambrokerError, Worker, work
 
 Main = Callable[[argparse.Namespace, Client], Awaitable[None]]
 GRACE_S = 10
@@ -40,8 +40,8 @@ def start(parser: argparse.ArgumentParser, main: Main) -> int:
     try:
         asyncio.run(_until_told(arguments, main))
     except (StreambrokerError, ProgramError, OSError) as error:
-        code = f"{error.code}: " if isinstance(getattr(error, "code", None), str) else ""
-        print(f"{parser.prog}: {code}{error}", file=sys.stderr)
+        code = error.code if isinstance(error, ApiError) else ""
+        print(f"{parser.prog}: {code and f'{code}: '}{error}", file=sys.stderr)
         return 1
     return 0
 

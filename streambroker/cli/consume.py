@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -66,27 +66,38 @@ async def consume(
         work = Printed(caller.out, raw)
     takers = concurrency if command is not None else 1
     async with caller.client() as client, interrupts(stopped, work.hurry):
-        source = _source(client, queue, credit, count, wait_ms, None if isinstance(work, Printed) else takers)
-        run = _Run(source, work, count, None if wait_ms is None else wait_ms / 1_000, stopped)
+        if isinstance(work, Printed):
+            sources = [_to_print(client, queue, credit or CREDIT, count, wait_ms)]
+        else:
+            sources = _to_work(client, queue, credit or takers, count, takers)
+        run = _Run(work, count, None if wait_ms is None else wait_ms / 1_000, stopped)
         try:
-            await run.all(takers)
+            await run.all([sources[number % len(sources)] for number in range(takers)])
         finally:
             await work.finish()
-            await source.close()
+            await asyncio.gather(*(source.close() for source in sources))
     failed = f", {work.failed:,} of them nacked" if work.failed else ""
     lost = f", {work.lost:,} of them lost before they were settled" if work.lost else ""
     caller.out.say(f"{run.done:,} message{'' if run.done == 1 else 's'} of {queue}{failed}{lost}")
     return 0
 
 
-def _source(
-    client: Client, queue: str, credit: int | None, count: int | None, wait_ms: int | None, takers: int | None
-) -> Source:
-    """A subscription, whose leases live as long as we do; to print what is there, or so many, polls that are exact."""
-    if takers is None and (count is not None or wait_ms is not None):
-        return Polled(client, queue, min(credit or CREDIT, 1_000), count)
-    asked = credit or takers or CREDIT
-    return Subscribed(client.subscribe(queue, credit=asked if count is None else min(asked, count)))
+def _to_print(client: Client, queue: str, credit: int, count: int | None, wait_ms: int | None) -> Source:
+    """A subscription; to print what is there, or so many, polls that are exact."""
+    if count is not None or wait_ms is not None:
+        return Polled(client, queue, min(credit, 1_000), count)
+    return Subscribed(client.subscribe(queue, credit=credit))
+
+
+def _to_work(client: Client, queue: str, credit: int, count: int | None, takers: int) -> list[Source]:
+    """Subscriptions, whose leases live as long as we do: one for all, or of credit 1 for each where they are counted.
+
+    One that has a single message in hand fetches no other before that is settled, and so can be told in time that it
+    was the last.
+    """
+    if count is None:
+        return [Subscribed(client.subscribe(queue, credit=credit))]
+    return [Subscribed(client.subscribe(queue, credit=1)) for _ in range(min(takers, count))]
 
 
 def _lines() -> Iterator[str]:
@@ -97,19 +108,16 @@ def _lines() -> Iterator[str]:
 class _Run:
     """One run of the command: takes messages for as long as they are wanted. `done` counts them."""
 
-    def __init__(
-        self, source: Source, work: Work, count: int | None, wait_s: float | None, stopped: asyncio.Event
-    ) -> None:
+    def __init__(self, work: Work, count: int | None, wait_s: float | None, stopped: asyncio.Event) -> None:
         self.done = 0
-        self._source = source
         self._work = work
         self._left = count
         self._wait_s = wait_s
         self._stopped = stopped
 
-    async def all(self, takers: int) -> None:
-        """Work with so many messages at a time, to the end. Raises the first error."""
-        tasks = [asyncio.create_task(self._taker()) for _ in range(takers)]
+    async def all(self, sources: Sequence[Source]) -> None:
+        """Work with a message of each at a time, to the end. Raises the first error."""
+        tasks = [asyncio.create_task(self._taker(source)) for source in sources]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -120,19 +128,32 @@ class _Run:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
                 raise error
 
-    async def _taker(self) -> None:
-        while not self._stopped.is_set() and self._left != 0:
-            if self._left is not None:
-                self._left -= 1
-            message = await self._next()
-            if message is None or not await self._work.do(message):
+    async def _taker(self, source: Source) -> None:
+        wanted = self._wanted()
+
+        async def worked() -> None:
+            nonlocal wanted
+            wanted = self._wanted()
+            if not wanted:
+                await source.enough()
+
+        while wanted and not self._stopped.is_set():
+            message = await self._next(source)
+            if message is None or not await self._work.do(message, worked):
                 self._stopped.set()
                 return
             self.done += 1
 
-    async def _next(self) -> Message | None:
+    def _wanted(self) -> bool:
+        """Whether to take one more; then it counts."""
+        if self._left is None:
+            return True
+        self._left -= 1
+        return self._left >= 0
+
+    async def _next(self, source: Source) -> Message | None:
         """The next message; None where the end has come."""
-        taking = asyncio.ensure_future(self._source.take(self._wait_s))
+        taking = asyncio.ensure_future(source.take(self._wait_s))
         stopping = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)

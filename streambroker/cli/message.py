@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from streambroker.cli.connection import uses_rest
+from streambroker.cli.exits import Exit
 from streambroker.cli.output import Output, excerpt, moment, span
 from streambroker.cli.values import QueueName, Yes, confirmed
 
@@ -120,19 +122,44 @@ def _row(message: MessageInfo) -> list[str]:
 
 @app.command()
 @uses_rest
-async def retry(client: Rest, out: Output, message_ids: MessageIds) -> None:
+async def retry(client: Rest, out: Output, message_ids: MessageIds) -> int:
     """Make failed messages ready again, without failures. `queue redrive` does that for all of a queue."""
-    for message_id in message_ids:
+
+    async def one(message_id: str) -> None:
         settled = await client.messages.retry(message_id)
         out.answer(settled, f"{message_id} is ready again in {settled.queue}")
+
+    return await _each(message_ids, one, out)
 
 
 @app.command()
 @uses_rest
-async def delete(client: Rest, out: Output, message_ids: MessageIds, yes: Yes = False) -> None:
+async def delete(client: Rest, out: Output, message_ids: MessageIds, yes: Yes = False) -> int:
     """Delete messages, whatever their status; whoever holds one loses it."""
     number = f"{len(message_ids)} messages" if len(message_ids) > 1 else "the message"
     confirmed(f"Delete {number} for good?", yes)
-    for message_id in message_ids:
+
+    async def one(message_id: str) -> None:
         await client.messages.delete(message_id)
         out.answer({"message_id": message_id, "deleted": True}, f"{message_id} is deleted")
+
+    return await _each(message_ids, one, out)
+
+
+async def _each(message_ids: Iterable[str], do: Callable[[str], Awaitable[None]], out: Output) -> int:
+    """Do it to each; what the broker refuses of one is told, and the others go on. The exit code.
+
+    What would be refused of the others too (who we are, a broker that is away) ends it.
+    """
+    from streambroker.cli.refusals import exit_code, told
+    from streambroker.client.errors import StreambrokerError
+
+    code = 0
+    for message_id in message_ids:
+        try:
+            await do(message_id)
+        except StreambrokerError as error:
+            if exit_code(error) != Exit.REFUSED:
+                raise
+            code = told(error, out, about=message_id)
+    return code

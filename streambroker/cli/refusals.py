@@ -48,7 +48,7 @@ _ADVICE: tuple[tuple[type[StreambrokerError], str], ...] = (
 )
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error as ``--json`` tells it, in one line on stderr."""
 
     error: str
@@ -59,6 +59,7 @@ class Refusal(msgspec.Struct, frozen=True):
     retry_after_ms: int | None
     request_id: str
     errors: tuple[FieldFault, ...]
+    message_id: str | None = None
 
 
 def exit_code(error: StreambrokerError) -> Exit:
@@ -66,17 +67,19 @@ def exit_code(error: StreambrokerError) -> Exit:
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.REFUSED)
 
 
-def told(error: StreambrokerError, out: Output) -> int:
-    """Tell an error on stderr; its exit code."""
+def told(error: StreambrokerError, out: Output, about: str | None = None) -> int:
+    """Tell an error on stderr, and what of several it is about; its exit code."""
     code = exit_code(error)
     if out.json:
         refusal = Refusal(
             error.detail, error.code, error.status, code, error.retryable, error.retry_after_ms, error.request_id,
-            tuple(error.errors),
+            tuple(error.errors), about,
         )  # fmt: skip
         sys.stderr.write(msgspec.json.encode(refusal).decode() + "\n")
     else:
-        sys.stderr.write(f"streambroker: {plain(_sentence(error))}\n")
+        sentence = _sentence(error)
+        subject = "" if about is None or about in sentence else f"{about}: "
+        sys.stderr.write(f"streambroker: {plain(subject + sentence)}\n")
     return code
 
 

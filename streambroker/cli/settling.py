@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +17,12 @@ from streambroker.cli.output import Output, plain
 if TYPE_CHECKING:
     from streambroker.client import Message
 
+_VERDICTS = frozenset({"a", "ack", "n", "nack", "r", "reject"})
 _REASON = 1_000
 """Most characters of a command's last line on stderr that are told as the reason of a nack."""
+
+
+Worked = Callable[[], Awaitable[None]]
 
 
 class Work(Protocol):
@@ -27,8 +31,8 @@ class Work(Protocol):
     failed: int
     lost: int
 
-    async def do(self, message: Message) -> bool:
-        """Do it, and settle the message; False where no more are wanted. Raises the client's errors."""
+    async def do(self, message: Message, worked: Worked) -> bool:
+        """Do it, await `worked`, and settle the message; False where no more are wanted. Raises the client's errors."""
         ...
 
     async def finish(self) -> None:
@@ -76,9 +80,10 @@ class Printed(Settling):
         self._out = out
         self._raw = raw
 
-    async def do(self, message: Message) -> bool:
+    async def do(self, message: Message, worked: Worked) -> bool:
         """See `Work`."""
         show(self._out, message, self._raw)
+        await worked()
         self.settle(message.ack())
         return True
 
@@ -93,11 +98,14 @@ class Asked(Settling):
         self._delay_ms = delay_ms
         self._answers = answers
 
-    async def do(self, message: Message) -> bool:
+    async def do(self, message: Message, worked: Worked) -> bool:
         """See `Work`."""
         show(self._out, message, self._raw)
         while True:
-            match (await self._answer(message)).strip().lower():
+            answer = (await self._answer(message)).strip().lower()
+            if answer in _VERDICTS:
+                await worked()
+            match answer:
                 case "a" | "ack":
                     self.settle(message.ack())
                 case "n" | "nack":
@@ -138,9 +146,10 @@ class Executed(Settling):
         self._delay_ms = delay_ms
         self._running: set[asyncio.subprocess.Process] = set()
 
-    async def do(self, message: Message) -> bool:
+    async def do(self, message: Message, worked: Worked) -> bool:
         """See `Work`."""
         status, last_line = await self._run(message)
+        await worked()
         if status == 0:
             self.settle(message.ack())
         else:

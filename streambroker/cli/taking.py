@@ -19,6 +19,10 @@ class Source(Protocol):
         """The next message; None where none came for so long (None: wait for ever). Raises the client's errors."""
         ...
 
+    async def enough(self) -> None:
+        """Fetch no more, whatever is settled from now on."""
+        ...
+
     async def close(self) -> None:
         """Give back what was not taken."""
         ...
@@ -37,6 +41,10 @@ class Subscribed:
                 return self._consumption.take_now() or await self._consumption.take()
         except TimeoutError:
             return None
+
+    async def enough(self) -> None:
+        """See `Source`. Returns when the broker has said so, so that no settle can be judged before it."""
+        await self._consumption.pause()
 
     async def close(self) -> None:
         """See `Source`."""
@@ -69,6 +77,9 @@ class Polled:
         if self._left is not None:
             self._left -= len(fetched)
         return fetched
+
+    async def enough(self) -> None:
+        """See `Source`: no more than is wanted was asked for."""
 
     async def close(self) -> None:
         """See `Source`."""

@@ -226,7 +226,7 @@ class Connection:
     async def _socket(self, token: str | None) -> ClientConnection:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            return await connect(
+            return await _Connect(
                 self._uri,
                 subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
                 additional_headers=headers,
@@ -265,6 +265,14 @@ class Connection:
             link.say(frames.request("refresh", link.expect(_log_refusal), token=newer))
 
 
+class _Connect(connect):
+    """Leads nowhere else: whoever it would lead to could give out messages, and be shown the token's successors."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """See `connect`. What was answered stays what was answered."""
+        return exc
+
+
 async def _first(socket: ClientConnection) -> tuple[frames.Welcome, *tuple[frames.ServerFrame, ...]]:
     """The welcome, and what came in one message with it."""
     try:
@@ -291,6 +299,10 @@ def _refusal(refused: InvalidStatus) -> StreambrokerError:
         return from_problem(_problem(bytes(response.body or b"")), response.headers.get("x-request-id", ""))
     except msgspec.DecodeError:
         status = response.status_code
+        if status < 400:
+            return ProtocolError(
+                f"the broker's URL answers {status} and leads elsewhere; give the URL that it leads to"
+            )
         detail = f"the broker's URL answers {status} in place of a WebSocket"
         return kind_of("", status)(ProblemDocument("", status, detail=detail))
 

@@ -58,6 +58,7 @@ class Consumption:
         self._error: StreambrokerError | None = None
         self._refusals = 0
         self._closed = False
+        self._paused = False
 
     # -- from whoever consumes -----------------------------------------------------------------------------------------
 
@@ -98,10 +99,19 @@ class Consumption:
                 taker.set_result(None)
                 count -= 1
 
-    def pause(self) -> None:
-        """Ask for no more messages; those that are on their way still come. It is for a consumer about to close."""
-        if self._link is not None:
-            self._link.say(frames.request("pause", self._link.expect(lambda _: None), sub=self.sub))
+    def pause(self) -> asyncio.Future[None]:
+        """Ask for no more messages, on this connection and on later ones. It is for a consumer about to close.
+
+        Those that are on their way still come; once the future is done, there are none.
+        """
+        self._paused = True
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._link is None:
+            told.set_result(None)
+        else:
+            number = self._link.expect(lambda _: None if told.done() else told.set_result(None))
+            self._link.say(frames.request("pause", number, sub=self.sub))
+        return told
 
     async def close(self) -> None:
         """End the subscription: what is not settled is given back and counts no failure."""
@@ -129,7 +139,8 @@ class Consumption:
 
     def subscribe(self, link: Link) -> None:
         """Subscribe on a connection, unless what another one delivered under fixed leases is still here."""
-        if self._buffer or self._link is not None or self._closed or self._error is not None:
+        done_with = self._closed or self._paused or self._error is not None
+        if self._buffer or self._link is not None or done_with:
             return
         self._link, self._hold = link, Hold()
         self._before, self._held = self._held, {}
@@ -191,7 +202,8 @@ class Consumption:
                 self.refused(link, error)
 
         if self._link is link:
-            link.say(frames.request("resume", link.expect(told), sub=self.sub))
+            asked = "pause" if self._paused else "resume"  # what changes nothing
+            link.say(frames.request(asked, link.expect(told), sub=self.sub))
 
     def ended(self, link: Link) -> None:
         """The connection has ended."""

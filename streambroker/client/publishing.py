@@ -58,13 +58,15 @@ class Publish:
 class Request:
     """Publishes that are sent together, and again only as they are: its `key` stands for exactly these."""
 
-    __slots__ = ("key", "publishes", "queue", "size")
+    __slots__ = ("key", "publishes", "queue", "refusals", "size")
 
     def __init__(self, queue: str, key: str, publishes: list[Publish], size: int) -> None:
         self.queue = queue
         self.key = key
         self.publishes = publishes
         self.size = size
+        self.refusals = 0
+        """How often the broker has said that it cannot now."""
 
     @property
     def drafts(self) -> Iterable[bytes]:
@@ -138,7 +140,8 @@ class Publisher:
         # Unique by 96 random bits; the number tells the requests of this publisher apart.
         self._prefix = secrets.token_hex(12)
         self._number = 0
-        self._by_rest: set[asyncio.Task[None]] = set()
+        self._by_rest: dict[asyncio.Task[None], Request] = {}
+        self._later: dict[Request, asyncio.TimerHandle] = {}
         self._deadlines: dict[float, Deadlines] = {}
 
     # -- from whoever publishes ----------------------------------------------------------------------------------------
@@ -211,11 +214,18 @@ class Publisher:
 
     def close(self) -> None:
         """Give up what is not confirmed."""
+        error = ConnectionLost("the client was closed before the broker confirmed it")
+        for timer in self._later.values():
+            timer.cancel()
         for task in self._by_rest:
             task.cancel()
         for deadlines in self._deadlines.values():
             deadlines.close()
-        self.fail_all(ConnectionLost("the client was closed before the broker confirmed it"))
+        for request in chain(self._later, self._by_rest.values()):
+            for publish in request.publishes:
+                self._fail(publish, error)
+        self._later, self._by_rest = {}, {}
+        self.fail_all(error)
 
     # -- over the connection -------------------------------------------------------------------------------------------
 
@@ -264,12 +274,17 @@ class Publisher:
         elif isinstance(answer, ConnectionLost):
             self._send_again(request)
         elif _comes_back(answer):
-            wait = _RETRY.wait_s(1, answer, self._chance())
-            asyncio.get_running_loop().call_later(wait, self._send_again, request)
+            request.refusals += 1
+            wait = _RETRY.wait_s(request.refusals, answer, self._chance())
+            self._later[request] = asyncio.get_running_loop().call_later(wait, self._send_later, request)
         elif len(request.publishes) > 1:
             self._send_each(request)
         else:
             self._fail(request.publishes[0], answer)
+
+    def _send_later(self, request: Request) -> None:
+        del self._later[request]
+        self._send_again(request)
 
     def _send_again(self, request: Request) -> None:
         """Before what waits: it was there before."""
@@ -294,8 +309,8 @@ class Publisher:
 
     def _send_by_rest(self, request: Request) -> None:
         task = asyncio.create_task(self._post_batch(request))
-        self._by_rest.add(task)
-        task.add_done_callback(self._by_rest.discard)
+        self._by_rest[task] = request
+        task.add_done_callback(lambda done: self._by_rest.pop(done, None))
 
     async def _post_batch(self, request: Request) -> None:
         path = f"/queues/{segment(request.queue)}/messages/batch"

@@ -72,6 +72,7 @@ class Settler:
         self._catching_up: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._all_told = asyncio.Event()
+        self._closed = False
 
     @property
     def unconfirmed(self) -> int:
@@ -85,6 +86,9 @@ class Settler:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         settlement = Settlement(message, verdict, future, loop.time())
+        if self._closed:
+            self._fail(settlement, ConnectionLost("the client is closed", sent=False))
+            return future
         self._unconfirmed[settlement] = None
         if self._sweeping is None:
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
@@ -110,7 +114,8 @@ class Settler:
             await self._all_told.wait()
 
     def close(self) -> None:
-        """Give up what is not confirmed."""
+        """Give up what is not confirmed, and take no more."""
+        self._closed = True
         if self._catching_up is not None:
             self._catching_up.cancel()
         if self._sweeping is not None:

@@ -12,11 +12,12 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from streambroker.client.client import Client
 from streambroker.client.consuming import LeaseMode
-from streambroker.client.errors import StreambrokerError
+from streambroker.client.errors import ConnectionLost, StreambrokerError
 from streambroker.client.messages import Delivery, Message
 from streambroker.client.messages_api import Messages
 from streambroker.client.models import Queue, Webhook
@@ -49,9 +50,14 @@ class LoopThread:
         """Whether it runs in this process."""
         return self._pid == os.getpid() and not self._loop.is_closed()
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether whoever asks runs in it."""
+        return threading.current_thread() is self._thread
+
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` after a fork."""
-        if not self.is_here or threading.current_thread() is self._thread:
+        if not self.is_here or self.is_mine:
             coroutine.close()
             raise StreambrokerError(
                 "this SyncClient is closed, was made before a fork, or is used in its own event loop; make another one"
@@ -59,18 +65,35 @@ class LoopThread:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout)
+        except CancelledError:
+            raise ConnectionLost("the client was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
+    def leave(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Have a coroutine run, and do not wait for it; nothing where the loop is not here any more."""
+        if self.is_here:
+            asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        else:
+            coroutine.close()
+
     def stop(self) -> None:
-        """End the loop and the thread."""
+        """End what still runs, whose callers hear `ConnectionLost`, the loop and the thread."""
         if not self.is_here:
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop)
         self._thread.join(EXIT_S)
         if not self._thread.is_alive():
             self._loop.close()
+
+    async def _end_all(self) -> None:
+        left = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        self._loop.stop()
 
 
 class Blocking(Generic[S_co]):
@@ -104,20 +127,36 @@ def iterating(
 
 
 def _items(run: LoopThread, source: AsyncIterator[T]) -> Iterator[T]:
+    items = _Items(source)
     try:
         while True:
             try:
-                yield run.run(_next(source))
+                yield run.run(items.next())
             except StopAsyncIteration:
                 return
     finally:
-        close = getattr(source, "aclose", None)
-        if close is not None and run.is_here:
-            run.run(close())
+        if run.is_mine:
+            run.leave(items.close())  # collected there as garbage: to wait would be to wait for ourselves
+        elif run.is_here:
+            run.run(items.close())
 
 
-async def _next(source: AsyncIterator[T]) -> T:
-    return await anext(source)
+class _Items(Generic[T]):
+    """An iterator that is asked one thing at a time: its end waits until a step that was interrupted is over."""
+
+    def __init__(self, source: AsyncIterator[T]) -> None:
+        self._source = source
+        self._one = asyncio.Lock()
+
+    async def next(self) -> T:
+        async with self._one:
+            return await anext(self._source)
+
+    async def close(self) -> None:
+        async with self._one:
+            close = getattr(self._source, "aclose", None)
+            if close is not None:
+                await close()
 
 
 class SyncQueues(Blocking[Queues]):

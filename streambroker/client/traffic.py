@@ -49,9 +49,11 @@ class Traffic:
         except TimeoutError:
             log.warning("closed with %d settles that the broker has not confirmed", self.settler.unconfirmed)
         finally:
-            await self.connection.close()
-            self.publisher.close()
-            self.settler.close()
+            try:
+                await self.connection.close()
+            finally:
+                self.publisher.close()
+                self.settler.close()
 
     # -- `connection.User` ---------------------------------------------------------------------------------------------
 

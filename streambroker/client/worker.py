@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import inspect
 import logging
 import queue as queues
@@ -68,7 +69,10 @@ class Worker:
     @property
     def is_async(self) -> bool:
         """Whether the function is awaited; a plain one runs in a thread."""
-        call = self.handler if inspect.isroutine(self.handler) else type(self.handler).__call__
+        call = self.handler
+        while isinstance(call, functools.partial):
+            call = call.func
+        call = call if inspect.isroutine(call) else type(call).__call__
         return inspect.iscoroutinefunction(inspect.unwrap(call))
 
 
@@ -231,6 +235,11 @@ class Shift:
     async def _work(self, message: Message, call: Call) -> None:
         try:
             await call(message)
+        except asyncio.CancelledError as error:
+            lane = asyncio.current_task()
+            if lane is None or lane.cancelling():
+                raise
+            await self._failed(message, _cancelled(error))
         except Exception as error:
             await self._failed(message, error)
         else:
@@ -256,6 +265,13 @@ class Shift:
                     await hooked
             except Exception:
                 log.exception("the on_error of %s failed", self.worker.name)
+
+
+def _cancelled(error: asyncio.CancelledError) -> Exception:
+    """The failure of a function that was not cancelled itself: something that it waited for was."""
+    failure = RuntimeError("something that it waited for was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 def _carried(reason: str) -> str:

@@ -88,7 +88,8 @@ Rest = Callable[[str, Any], Any]
 class ScriptedBroker:
     """Runs `script` for each connection. `rest` answers `(path, body)` of a REST call; all of them are in `calls`.
 
-    A script that raised is raised again at the end. `refusals` are statuses for the next upgrades, in order.
+    A script that raised is raised again at the end. `refusals` are statuses for the next upgrades, in order; with
+    `leads_to` each upgrade is redirected there.
     """
 
     def __init__(self, script: Script, rest: Rest | None = None) -> None:
@@ -98,6 +99,7 @@ class ScriptedBroker:
         self.calls: list[tuple[str, Any]] = []
         self.conversations: list[Conversation] = []
         self.refusals: list[int] = []
+        self.leads_to: str | None = None
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
@@ -127,6 +129,10 @@ class ScriptedBroker:
         return httpx.MockTransport(answer)
 
     def _upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
+        if self.leads_to is not None:
+            answer = socket.respond(307, "elsewhere")
+            answer.headers["Location"] = self.leads_to
+            return answer
         if not self.refusals:
             return None
         status = self.refusals.pop(0)

@@ -187,3 +187,18 @@ async def test_a_token_refused_at_the_upgrade_is_renewed_once(waits: Waits) -> N
         broker.refusals = [401]
         await anext(client.consume("q"))
         assert broker.conversations[0].token == "access-1"
+
+
+async def test_a_websocket_that_is_led_elsewhere_goes_nowhere(waits: Waits) -> None:
+    """Whoever it led to could give out messages, take publishes, and ask for a newer token."""
+
+    async def script(conversation: Conversation) -> None:
+        await subscribed(conversation, "m1")
+        await conversation.ended()
+
+    async with ScriptedBroker(script) as elsewhere, ScriptedBroker(script) as broker:
+        broker.leads_to = elsewhere.url.replace("http", "ws") + "/ws"
+        async with client_of(broker, waits) as client:
+            with pytest.raises(ProtocolError, match="leads elsewhere"):
+                await anext(client.consume("q"))
+    assert elsewhere.conversations == [] and waits.seconds == []

@@ -267,3 +267,20 @@ def test_an_event_comes_to_who_asks_for_one(queue: Queue, accept: str | None, me
 def test_a_format_that_there_is_not_is_named(queue: Queue, path: str) -> None:
     path = path.format(queue=queue.path, id=queue.publish(1))
     assert pointer(queue.api.get(path, params={"format": "xml"})) == "/format"
+
+
+@pytest.mark.parametrize("media", ["text/plain\r\nX-Evil: 1", "text/plain; a=\x0b", "text/plain; ü", " ", ""])
+def test_a_media_type_that_is_no_header_neither_adds_one_nor_spoils_the_answer(queue: Queue, media: str) -> None:
+    """Whoever publishes plain messages may call their type anything; whoever consumes them as events must get them."""
+    given = {"content_base64": "AAAA", "content_type": media}
+    if (published := queue.api.post(f"{queue.path}/messages", json=given)).status_code == 422:
+        return
+    assert published.status_code == 201
+    answer = queue.api.get(f"{queue.path}/messages/consume", params={"format": "cloudevents-binary"})
+    assert (answer.status_code, answer.content, "x-evil" in answer.headers) == (200, b"\0\0\0", False)
+    assert answer.headers["content-type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("media", ["text/plain; \x0bX\x07", "text/plain; a=\x7f", "text/plain;\n"])
+def test_control_characters_in_a_media_type_are_refused(queue: Queue, media: str) -> None:
+    assert pointer(structured(queue, with_data('"x"', datacontenttype=media))) == "/datacontenttype"

@@ -5,7 +5,7 @@ A page is read from top to bottom, as a newcomer pastes it. The comments, which 
 ``<!-- not run: reason -->``
     before a block: it is only read. The reason says what it would take.
 ``<!-- runs until it is stopped -->``
-    before a block: it goes on in the background while the page goes on, and is stopped by SIGTERM at its end.
+    before a block: its last command goes on in the background while the page goes on, until SIGTERM at its end.
 ``<!-- each for a moment -->``
     before a shell block: its commands are run one by one, and those that go on are interrupted after two seconds.
 ``<!-- says: text -->``

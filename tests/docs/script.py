@@ -56,6 +56,8 @@ def here(text: str, broker: BrokerProcess, directory: Path) -> str:
         "STREAMBROKER_PASSWORD=…": f"STREAMBROKER_PASSWORD={PASSWORD}",
         "/var/lib/streambroker": str(directory / "data"),
         "/backup": str(directory / "backup"),
+        "--port 8000": "--port 0",
+        '("127.0.0.1", 9000)': '("127.0.0.1", 0)',
     }
     for written, ours in changed.items():
         text = text.replace(written, ours)
@@ -76,7 +78,8 @@ def _run(block: Block, text: str) -> str:
         command = f"{'python' if block.language in PYTHON else 'node'} {name}\n"
     saved = "" if block.language in {"test", *SHELL} else _saved(name, text)
     if block.background:
-        return f"{saved}exec_{block.line}() {{\n{command}}}\nexec_{block.line} &\n_running+=($!)\n"
+        *before, last = commands(command)
+        return "\n".join([saved, *before, f"{last} &", "_running+=($!)\n"])
     if block.says:
         told = f"said_{block.line}.txt"
         return (

@@ -30,6 +30,7 @@ def environment(broker: BrokerProcess, directory: Path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
+        "STREAMBROKER_PORT": "0",
         "STREAMBROKER_URL": broker.url,
         "STREAMBROKER_TOKEN": broker.token(),
         "TOKEN": broker.token(),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from graphql import OperationDefinitionNode, get_introspection_query, parse
 
-from streambroker.transport.graphql.documents import Documents
+from streambroker.transport.graphql.documents import Documents, cost
 from streambroker.transport.graphql.limits import MAX_ALIASES, MAX_DEPTH, root_fields, too_much
 from streambroker.transport.graphql.schema import SCHEMA
 
 
 async def errors_of(text: str, introspect: bool = False) -> list[str]:
-    return [error.message for error in (await Documents(SCHEMA).learn(text, introspect)).errors]
+    return [error.message for error in (await Documents(SCHEMA).learn(text, introspect, "ann")).errors]
 
 
 async def test_d30_a_document_that_nests_too_deep_is_refused() -> None:
@@ -80,7 +82,7 @@ async def test_a_spread_of_no_fragment_is_refused() -> None:
 async def test_a_document_is_remembered_for_each_kind_of_reader() -> None:
     documents = Documents(SCHEMA)
     assert documents.known("{ __schema { description } }", True) is None
-    await documents.learn("{ __schema { description } }", True)
+    await documents.learn("{ __schema { description } }", True, "ann")
     assert documents.known("{ __schema { description } }", True) is not None
     assert documents.known("{ __schema { description } }", False) is None
 
@@ -88,11 +90,11 @@ async def test_a_document_is_remembered_for_each_kind_of_reader() -> None:
 async def test_only_so_many_documents_are_remembered() -> None:
     documents = Documents(SCHEMA)
     for number in range(300):
-        await documents.learn(f"{{ a{number}: __typename }}", False)
+        await documents.learn(f"{{ a{number}: __typename }}", False, "ann")
     assert documents.known("{ a299: __typename }", False) is not None
     assert documents.known("{ a0: __typename }", False) is None
     large = "{ __typename } #" + "x" * 100_000
-    await documents.learn(large, False)
+    await documents.learn(large, False, "ann")
     assert documents.known(large, False) is None
 
 
@@ -104,3 +106,28 @@ def test_a_field_counts_once_for_each_answer() -> None:
     operation = document.definitions[0]
     assert isinstance(operation, OperationDefinitionNode)
     assert sorted(root_fields(document, operation)) == ["queues", "stats", "stats"]
+
+
+async def test_d30_documents_are_validated_one_at_a_time_and_each_user_waits_for_its_own() -> None:
+    """Each takes the interpreter from the loop: a member that asks twenty at once must not hold up everybody."""
+    documents, done = Documents(SCHEMA), list[str]()
+
+    async def learn(username: str, number: int) -> None:
+        await documents.learn(f"{{ n{number}: __typename }}", False, username)
+        done.append(username)
+
+    await asyncio.gather(*(learn("mallory", number) for number in range(20)), learn("ann", 20))
+    assert done.index("ann") <= 2
+
+
+async def test_a_document_that_two_ask_for_at_once_is_read_once() -> None:
+    documents, text = Documents(SCHEMA), "{ stats { pending } }"
+    first, second = await asyncio.gather(documents.learn(text, False, "ann"), documents.learn(text, False, "ben"))
+    assert first is second
+
+
+def test_d30_a_new_document_counts_by_its_length_up_to_a_bound() -> None:
+    """What is long to validate has a thousand words; beyond that a document is long by what it publishes."""
+    assert cost("{ stats { pending } }") == 1
+    assert cost("{" + "queues { nextCursor } " * 200 + "}") >= 15
+    assert cost("x" * 1_000_000) == 20

@@ -52,6 +52,18 @@ def test_an_answer_has_its_bounds(graph: Graph, queue: Queue) -> None:
     assert len(seen["messages"]["items"]) >= 7
 
 
+def test_bytes_have_the_same_bounds_as_json(graph: Graph, queue: Queue) -> None:
+    for number in range(8):
+        body = bytes([number]) * 700_000
+        headers = {"Content-Type": "application/octet-stream"}
+        assert queue.api.post(f"/queues/{queue.name}/messages", content=body, headers=headers).status_code == 201
+    names = " ".join(f"n{n}: contentBase64" for n in range(15))
+    document = graph.reply(f'{{ messages(queue: "{queue.name}") {{ items {{ {names} }} }} }}')
+    assert {error["extensions"]["code"] for error in document["errors"]} == {"too_large"}
+    seen = graph.ask(f'{{ messages(queue: "{queue.name}") {{ items {{ contentBase64 }} }} }}')
+    assert len(seen["messages"]["items"]) >= 7
+
+
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """A broker where ten ordinary requests an hour are enough, and five messages."""

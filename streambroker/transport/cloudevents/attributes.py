@@ -28,6 +28,7 @@ _FORBIDDEN = re.compile(
 _URI_REFERENCE = re.compile(r"(?:[^\s<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+").fullmatch
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.").match
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*(?:;.*)?").fullmatch
+_VISIBLE = re.compile(r"[\t -~]*").fullmatch
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII).fullmatch
 _JSON_TYPE = re.compile(r"[^/;]+/(?:[^;]*\+)?json\s*(?:;.*)?", re.IGNORECASE).fullmatch
 _SMALLEST, _LARGEST = -(2**31), 2**31 - 1
@@ -65,7 +66,7 @@ def fault_of(name: str, value: object) -> str | None:
 
 def check_media_type(value: object, pointer: str) -> None:
     """Raise `Invalid` where that cannot be `datacontenttype`."""
-    if not isinstance(value, str) or _MEDIA_TYPE(value) is None or not value.isascii() or len(value) > 512:
+    if not isinstance(value, str) or _MEDIA_TYPE(value) is None or not _VISIBLE(value) or len(value) > 512:
         raise invalid(pointer, "must be a media type, such as application/json")
 
 

@@ -41,6 +41,8 @@ _SAFE = "".join(map(chr, range(0x21, 0x7F))).translate({ord('"'): None, ord("%")
 _TEXTUAL = re.compile(
     r"text/.*|[^/;]+/(?:[^;]*\+)?(?:xml|yaml|javascript|x-www-form-urlencoded)\s*(?:;.*)?", re.I | re.S
 )
+# Publishers may call the type of what they publish anything; a line break in a header would begin another one.
+_UNSENDABLE = re.compile(r"[^ -~]|^ | $|^$").search
 _carried = msgspec.json.Decoder(Carried).decode
 _scalars = msgspec.json.Decoder(dict[str, Scalar]).decode
 _dead_letter = msgspec.json.Decoder(DeadLetter).decode
@@ -111,7 +113,9 @@ def written_batch(messages: Sequence[Message]) -> Reply:
 
 def _typed(event: _Event) -> tuple[bytes, bytes]:
     media = event.media_type or "application/json"
-    return b"content-type", media.encode("ascii", "replace")
+    if _UNSENDABLE(media):
+        media = "application/octet-stream"
+    return b"content-type", media.encode()
 
 
 def _attributes(headers: dict[str, Scalar]) -> Attributes:

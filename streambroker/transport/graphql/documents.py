@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from graphql import (
     DocumentNode,
@@ -23,6 +24,9 @@ from streambroker.transport.graphql.limits import MAX_TOKENS, too_much
 _REMEMBERED = 256
 _LARGEST = 16 * 1024
 _MOST_ERRORS = 20
+_CHARS_A_REQUEST = 256
+_MOST_REQUESTS = 20
+"""What a document of `limits.MAX_TOKENS` costs at most: longer ones are long by what they publish."""
 
 
 class Document(NamedTuple):
@@ -39,15 +43,23 @@ class _NoIntrospection(ValidationRule):
             self.report_error(GraphQLError("introspection is for admins only on this broker", node))
 
 
+def cost(text: str) -> int:
+    """As how many requests a document counts when it is new: to validate it takes far longer than to answer most."""
+    return min(1 + len(text) // _CHARS_A_REQUEST, _MOST_REQUESTS)
+
+
 class Documents:
     """Owned by the event loop. What is new is parsed and validated in a thread: it takes up to 0.2 s.
 
-    Only who may `introspect` can ask for the schema, and gets suggestions of names.
+    One at a time, since the thread keeps the interpreter from the loop; and in turn, so that nobody waits for more than
+    one of each user's. Only who may `introspect` can ask for the schema, and gets suggestions of names.
     """
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
         self._known: OrderedDict[tuple[str, bool], Document] = OrderedDict()
+        self._turn = asyncio.Lock()
+        self._turns_of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def known(self, text: str, introspect: bool) -> Document | None:
         """A document that came lately."""
@@ -56,9 +68,16 @@ class Documents:
             self._known.move_to_end((text, introspect))
         return found
 
-    async def learn(self, text: str, introspect: bool) -> Document:
-        """A document that is new."""
-        found = await asyncio.to_thread(_read, self._schema, text, introspect)
+    async def learn(self, text: str, introspect: bool, username: str) -> Document:
+        """A document that is new, which `username` wants to know of."""
+        # The thread goes on where whoever asked has left, and so must keep its turn.
+        return await asyncio.shield(self._learn(text, introspect, username))
+
+    async def _learn(self, text: str, introspect: bool, username: str) -> Document:
+        async with self._turns_of.setdefault(username, asyncio.Lock()), self._turn:
+            if (found := self.known(text, introspect)) is not None:  # somebody has asked for the same meanwhile
+                return found
+            found = await asyncio.to_thread(_read, self._schema, text, introspect)
         if len(text) <= _LARGEST:
             self._known[text, introspect] = found
             if len(self._known) > _REMEMBERED:

@@ -21,7 +21,7 @@ from msgspec import UNSET
 
 from streambroker.core.access import Role
 from streambroker.core.errors import BrokerError
-from streambroker.transport.graphql.documents import Document, Documents
+from streambroker.transport.graphql.documents import Document, Documents, cost
 from streambroker.transport.graphql.limits import root_fields
 from streambroker.transport.graphql.request import Request
 from streambroker.transport.graphql.schema import SCHEMA
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 class Engine:
-    """Executes requests. A document that is new counts as one request; each root field as the REST call that it is."""
+    """Executes requests. A document that is new counts by its length; each root field as the REST call that it is."""
 
     def __init__(self) -> None:
         self._documents = Documents(SCHEMA)
@@ -90,8 +90,8 @@ class Engine:
         introspect = request.principal.role is Role.ADMIN
         known = self._documents.known(text, introspect)
         if known is None or known.document is None:
-            await request.admit([""])
-        return known or await self._documents.learn(text, introspect)
+            await request.admit([""] * (cost(text) if known is None else 1))
+        return known or await self._documents.learn(text, introspect, request.principal.username)
 
     async def _executed(
         self, request: Request, given: Envelope, document: DocumentNode, values: dict[str, Any]

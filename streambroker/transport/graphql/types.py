@@ -131,6 +131,11 @@ def _content_text(root: MessageGQL, info: Info) -> str | None:
     return None if root.content_base64 is not None else bytes(_spent(root.content, info)).decode()
 
 
+def _content_base64(root: MessageGQL, info: Info) -> str | None:
+    info.context.spend(len(root.content_base64 or ""))
+    return root.content_base64
+
+
 def _spent(content: Raw, info: Info) -> Raw:
     """The content, which may be asked for under several names."""
     info.context.spend(len(bytes(content)))
@@ -158,14 +163,17 @@ class MessageGQL:
     reply_to: str | None
     traceparent: str | None
     error: str | None
-    content_base64: str | None = strawberry.field(
-        default=None, description="The content where it is bytes and not JSON (RFC 4648 §4)."
-    )
+    content_base64: strawberry.Private[str | None] = None
     dead_letter: DeadLetterGQL | None = None
     lease: str | None = None
     lease_expires_at: Time | None = None
     content_json: Json | None = strawberry.field(
         resolver=_content, name="content", description="The content as it was published; null where it is bytes."
+    )
+    content_bytes: str | None = strawberry.field(
+        resolver=_content_base64,
+        name="contentBase64",
+        description="The content where it is bytes and not JSON (RFC 4648 §4).",
     )
     content_text: str | None = strawberry.field(
         resolver=_content_text,

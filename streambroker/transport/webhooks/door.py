@@ -104,7 +104,8 @@ class WebhooksDoor:
         """Change a webhook; members that are absent stay.
 
         Who changes the URL, the headers or the secret, or enables it, must be allowed to consume too, and is the one
-        that it acts for from then on.
+        that it acts for from then on. Headers, which may hold a password, do not go along to another host: a URL there
+        takes them anew.
         """
         queue, webhook = await self._named(call)
         given = await call.json(_change)
@@ -112,6 +113,8 @@ class WebhooksDoor:
             require(call.user, Action.CONSUME, queue)
             self._fleet.available()
         if given.url is not UNSET:
+            if webhook.headers and given.headers is UNSET and _leads_elsewhere(webhook.url, given.url):
+                raise invalid("/headers", "are not sent to another host; give them anew, or {} for none")
             await self._vet(given.url)
         if given.secret is not UNSET:
             check_secret(given.secret)
@@ -282,10 +285,18 @@ def _changed(found: Webhook, given: schemas.WebhookChange, fresh: str | None, us
         )
     if given.headers is not UNSET:
         after = replace(after, headers=_headers(given.headers))
+    elif given.url is not UNSET and _leads_elsewhere(found.url, given.url):
+        after = replace(after, headers=())  # given in the same moment by somebody else, who did not mean this host
     if given.disabled is not UNSET:
         after = replace(after, disabled=given.disabled, reason=found.reason if given.disabled else None)
     plain = ("url", "description", "concurrency", "timeout_ms", "disable_after_ms")
     return replace(after, **{name: value for name in plain if (value := getattr(given, name)) is not UNSET})
+
+
+def _leads_elsewhere(before: str, after: str) -> bool:
+    """Whether a URL leads to another host, to another port, or without TLS where there was TLS."""
+    old, new = target(before), target(after)
+    return (old.secure, old.host, old.port) != (new.secure, new.host, new.port)
 
 
 def _headers(given: Mapping[str, str]) -> Headers:
