@@ -1,5 +1,6 @@
-"""Programs that do work through a broker, and know nothing of it but its public protocol.
+"""Programs that do work through a broker, and know nothing of it but its Python SDK.
 
-They are meant to be read and copied: `producer` publishes jobs by REST, `ws_consumer` and `longpoll_consumer` take
-them, `demo` runs all three against a broker of its own. `jobs` is the work itself, `wire` what the programs share.
+They are meant to be read, run and copied; docs/examples.md shows each. `ml_pipeline`, `service_events`, `thumbnails`,
+`webhook_inbox`, `notifications`, `csv_bridge` and `legacy_command` are uses, `load_producer` and `load_consumer` make
+load, `demo` runs `job_worker` against a broker of its own.
 """

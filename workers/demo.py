@@ -8,30 +8,32 @@ done and one whose source stays away. Exit status 0 says that every job came to 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
 import sys
 import tempfile
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from workers import jobs, producer, wire
+from streambroker.client import Client, Draft, Message, StreambrokerError
+from workers import jobs
 
 QUEUE, RESULTS, DEAD = "demo.jobs", "demo.results", "demo.dead"
 MAX_ATTEMPTS = 3
 PLAIN_JOBS = 30
 WORKERS = {
-    "socket-1": ("workers.ws_consumer", "--credit", "4"),
-    "poll-1": ("workers.longpoll_consumer",),
+    "socket-1": ("--door", "websocket", "--concurrency", "4"),
+    "poll-1": ("--door", "long-poll"),
 }
 WITHIN_S = 60
 STOPPED_WITHIN_S = 20
@@ -107,30 +109,35 @@ async def child(name: str, *command: str, **environment: str) -> AsyncIterator[C
 
 
 @asynccontextmanager
-async def broker(data_dir: Path) -> AsyncIterator[wire.Account]:
-    """A broker on a free port of this machine, and its admin's account."""
+async def broker(data_dir: Path) -> AsyncIterator[Client]:
+    """A broker on a free port of this machine, and a client that is its admin."""
     password = secrets.token_urlsafe(18)
     serve = ("streambroker", "serve", "--port", "0", "--data-dir", str(data_dir))
     async with child("broker", *serve, STREAMBROKER_ADMIN_PASSWORD=password) as process:
         url = await process.listening
         if not url:
             raise DemoError("the broker did not start")
-        yield wire.Account(url, "admin", password)
+        async with Client(url, username="admin", password=password) as client:
+            yield client
 
 
-async def declare_queues(client: httpx.AsyncClient) -> None:
+async def declare_queues(client: Client) -> None:
     for name in (DEAD, RESULTS):
-        await wire.call(client, "POST", "/queues", json={"name": name})
+        await client.queues.create(name)
     backoff = {"kind": "exponential", "base_ms": 200, "factor": 2, "max_ms": 1000, "jitter": True}
-    config = {"max_attempts": MAX_ATTEMPTS, "backoff": backoff, "dead_letter_queue": DEAD}
-    await wire.call(client, "POST", "/queues", json={"name": QUEUE, **config})
+    await client.queues.create(QUEUE, max_attempts=MAX_ATTEMPTS, backoff=backoff, dead_letter_queue=DEAD)
 
 
-async def consumers_are_there(client: httpx.AsyncClient) -> None:
+async def consumers_are_there(client: Client) -> None:
     """Both workers wait: the subscription and the parked poll are counted."""
-    queue = f"/queues/{QUEUE}"
-    while (await wire.call(client, "GET", queue))["consumers"] < len(WORKERS):  # noqa: ASYNC110 - REST is the only way
+    while (await client.queues.get(QUEUE)).consumers < len(WORKERS):  # noqa: ASYNC110 - REST is the only way
         await asyncio.sleep(0.05)
+
+
+async def settled(client: Client) -> None:
+    """The workers' last acks are in: they come right after the results."""
+    while (await client.queues.get(QUEUE)).counts.processing:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
 
 
 def work() -> list[jobs.Job]:
@@ -157,37 +164,38 @@ def expected_end(job: jobs.Job) -> tuple[str, int]:
     return "dead letter", MAX_ATTEMPTS
 
 
-async def collect(client: httpx.AsyncClient, queue: str, count: int) -> list[dict[str, Any]]:
+async def collect(client: Client, queue: str, count: int, seen: Callable[[], None]) -> list[Message]:
     """Take and acknowledge `count` messages, waiting for those that are still to come."""
-    messages: list[dict[str, Any]] = []
-    while len(messages) < count:
-        request = {"max": count - len(messages), "wait_ms": 5000}
-        answer = await wire.call(client, "POST", f"/queues/{queue}/messages/consume", json=request)
-        if answer["messages"]:
-            items = [{"message_id": message["message_id"], "lease": message["lease"]} for message in answer["messages"]]
-            await wire.call(client, "POST", "/messages/ack", json={"items": items})
-            messages += answer["messages"]
+    messages: list[Message] = []
+    async with aclosing(client.consume(queue, credit=count)) as arriving:
+        async for message in arriving:
+            messages.append(message)
+            seen()
+            told = message.ack()
+            if len(messages) == count:
+                await told
+                break
     return messages
 
 
-def outcomes(results: list[dict[str, Any]], dead: list[dict[str, Any]]) -> dict[int, Outcome]:
+def outcomes(results: list[Message], dead: list[Message]) -> dict[int, Outcome]:
     """By the job's number, which travels as the correlation id."""
     done = {
-        int(message["correlation_id"]): Outcome(
-            "done", message["headers"]["worker"], int(message["headers"]["attempt"]), describe(message["content"])
+        number_of(message): Outcome(
+            "done", str(message.headers["worker"]), int(message.headers["attempt"] or 0), describe(message.content)
         )
         for message in results
     }
     given_up = {
-        int(message["correlation_id"]): Outcome(
-            "dead letter",
-            "",
-            message["dead_letter"]["attempts"],
-            f"{message['dead_letter']['reason']}: {message['dead_letter']['error']}",
-        )
+        number_of(message): Outcome("dead letter", "", letter.attempts, f"{letter.reason}: {letter.error}")
         for message in dead
+        if (letter := message.dead_letter) is not None
     }
     return done | given_up
+
+
+def number_of(message: Message) -> int:
+    return int(message.correlation_id or -1)
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -196,7 +204,7 @@ def describe(result: dict[str, Any]) -> str:
     return f"a picture of {result['width']} × {len(result['pixels']) // result['width']}"
 
 
-def differences(published: list[jobs.Job], ends: dict[int, Outcome], messages: list[dict[str, Any]]) -> list[str]:
+def differences(published: list[jobs.Job], ends: dict[int, Outcome], messages: list[Message]) -> list[str]:
     """Everything that is not as it should be."""
     wrong = []
     for number, job in enumerate(published):
@@ -205,9 +213,9 @@ def differences(published: list[jobs.Job], ends: dict[int, Outcome], messages: l
         if outcome is None or (outcome.end, outcome.attempts) != expected:
             wrong.append(f"job {number}: expected {expected}, and found {outcome}")
     for message in messages:
-        verdict = jobs.perform(published[int(message["correlation_id"])], MAX_ATTEMPTS)
-        if not isinstance(verdict, jobs.Done) or verdict.result != message["content"]:
-            wrong.append(f"job {message['correlation_id']}: the result is not what the job comes to")
+        verdict = jobs.perform(published[number_of(message)], MAX_ATTEMPTS)
+        if not isinstance(verdict, jobs.Done) or verdict.result != message.content:
+            wrong.append(f"job {message.correlation_id}: the result is not what the job comes to")
     shares = Counter(outcome.worker for outcome in ends.values())
     wrong += [f"{name} did nothing" for name in WORKERS if not shares[name]]
     return wrong
@@ -230,20 +238,30 @@ async def run(console: Console, data_dir: Path) -> list[str]:
     published = work()
     counted = sum(expected_end(job)[0] == "done" for job in published)
     async with AsyncExitStack() as running, asyncio.timeout(WITHIN_S):
-        account = await running.enter_async_context(broker(data_dir))
-        console.print(f"broker     listens on {account.url}")
-        client = await running.enter_async_context(wire.rest(account))
+        client = await running.enter_async_context(broker(data_dir))
+        console.print(f"broker     listens on {client.http.url}")
         await declare_queues(client)
-        for name, (module, *flags) in WORKERS.items():
-            command = (module, "--url", account.url, "--queue", QUEUE, "--name", name, *flags)
-            await running.enter_async_context(child(name, *command, BROKER_PASSWORD=account.password))
+        key = (await client.api_keys.create("demo workers")).key
+        for name, flags in WORKERS.items():
+            command = ("workers.job_worker", "--queue", QUEUE, "--name", name, *flags)
+            where = {"STREAMBROKER_URL": client.http.url, "STREAMBROKER_TOKEN": key}
+            await running.enter_async_context(child(name, *command, **where))
         await consumers_are_there(client)
         console.print(f"workers    {' and '.join(WORKERS)} wait for {QUEUE}")
-        message_ids = await producer.publish(client, QUEUE, published, run="demo", reply_to=RESULTS)
-        console.print(f"producer   published {len(message_ids)} jobs by REST")
-        results = await collect(client, RESULTS, counted)
-        dead = await collect(client, DEAD, len(published) - counted)
-        counts = (await wire.call(client, "GET", f"/queues/{QUEUE}"))["counts"]
+        progress = running.enter_context(Progress(console=console, transient=True))
+        bar = progress.add_task("working off", total=len(published))
+        drafts = [
+            Draft(content=job, correlation_id=str(number), reply_to=RESULTS, dedup_id=f"demo/{number}")
+            for number, job in enumerate(published)
+        ]
+        batch = await client.publish_many(QUEUE, drafts)
+        console.print(f"producer   published {len(batch.message_ids)} jobs in one batch")
+        async with asyncio.TaskGroup() as both:
+            done = both.create_task(collect(client, RESULTS, counted, lambda: progress.advance(bar)))
+            lost = both.create_task(collect(client, DEAD, len(published) - counted, lambda: progress.advance(bar)))
+        results, dead = done.result(), lost.result()
+        await settled(client)
+        counts = (await client.queues.get(QUEUE)).counts
     ends = outcomes(results, dead)
     console.print(told(published, ends))
     shares = Counter(outcome.worker for outcome in ends.values() if outcome.worker)
@@ -251,17 +269,18 @@ async def run(console: Console, data_dir: Path) -> list[str]:
     console.print(f"done by    {', '.join(f'{name}: {number}' for name, number in sorted(shares.items()))}")
     console.print(f"in all     {len(results)} done, {retried} tried more than once, {len(dead)} dead letters")
     wrong = differences(published, ends, results)
-    if counts["pending"] or counts["processing"] or counts["processed"] != counted:
+    if counts.pending or counts.processing or counts.processed != counted:
         wrong.append(f"the queue's counts are {counts}")
     return wrong
 
 
 def main() -> int:
+    logging.basicConfig(level=logging.CRITICAL)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="streambroker-demo-") as data_dir:
             wrong = asyncio.run(run(console, Path(data_dir)))
-    except (DemoError, wire.RefusedError) as error:
+    except (DemoError, StreambrokerError) as error:
         wrong = [str(error)]
     except TimeoutError:
         wrong = [f"it was not done within {WITHIN_S} s"]

@@ -46,17 +46,6 @@ class Never:
 Verdict = Done | Later | Never
 
 
-def settlement(verdict: Verdict) -> tuple[str, dict[str, Any]]:
-    """How a verdict is said to the broker: the verb, and the fields that go with it."""
-    match verdict:
-        case Done():
-            return "ack", {}
-        case Later(reason):
-            return "nack", {"requeue": True, "reason": reason}
-        case Never(reason):
-            return "nack", {"requeue": False, "reason": reason}
-
-
 def perform(job: Any, attempt: int) -> Verdict:
     """Do one job. A job may say how often its source is still away (`away_for`), as real sources sometimes are."""
     match job:

@@ -103,4 +103,3 @@ class Refused:
     def rate_limited(self) -> Mapping[str, int]:
         """Requests and frames that were refused, by what they were counted as."""
         return {kind.name.lower(): count for kind, count in self._limited.items()}
-

@@ -252,3 +252,15 @@ def test_wrong_usage_is_64_in_a_line_or_two(run: Command, arguments: list[str]) 
     assert ended.code == Exit.USAGE
     assert ended.err.startswith("streambroker: ")
     assert ended.err.count("\n") <= 2
+
+
+@pytest.mark.parametrize("command", ["retry", "delete"])
+def test_what_is_refused_of_one_message_does_not_stop_the_others(
+    run: Command, api: httpx.Client, queue: str, command: str
+) -> None:
+    ids = [failed(api, queue), "1234567890", failed(api, queue)]
+    ended = run("message", command, *ids, "--json", *(["--yes"] if command == "delete" else []))
+    assert ended.code == Exit.REFUSED
+    assert [json.loads(line)["message_id"] for line in ended.out.splitlines()] == [ids[0], ids[2]]
+    refusal = json.loads(ended.err)
+    assert (refusal["code"], refusal["message_id"], refusal["exit_code"]) == ("not_found", ids[1], 1)

@@ -56,6 +56,11 @@ def browsed(api: httpx.Client, queue: str) -> list[dict[str, Any]]:
     return items
 
 
+def message_id(message: dict[str, Any]) -> str:
+    found: str = message["message_id"]
+    return found
+
+
 def counts(api: httpx.Client, queue: str) -> dict[str, int]:
     found: dict[str, int] = api.get(f"/queues/{queue}").json()["counts"]
     return found
@@ -266,7 +271,22 @@ def test_by_hand_each_gets_its_verdict(start: Started, api: httpx.Client, queue:
     }
 
 
+def test_no_message_beyond_the_count_is_fetched_by_hand(start: Started, api: httpx.Client, queue: str) -> None:
+    published(api, queue, *range(4))
+    process = start("consume", queue, "--ack", "manual", "--count", 2)
+    process.communicate(b"a\na\n", timeout=30)
+    assert process.returncode == 0
+    assert [one["attempt"] for one in sorted(browsed(api, queue), key=message_id)] == [1, 1, 0, 0]
+
+
 # ---- consume --exec
+
+
+def test_no_message_beyond_the_count_is_fetched_for_commands(run: Command, api: httpx.Client, queue: str) -> None:
+    published(api, queue, *range(8))
+    ended = run("consume", queue, "--exec", "true", "--concurrency", 3, "--count", 5)
+    assert ended.code == 0 and "5 messages" in ended.err
+    assert [one["attempt"] for one in sorted(browsed(api, queue), key=message_id)] == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_a_command_gets_the_message_and_its_exit_status_decides(

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from streambroker.client import (
+    Client,
     ConnectionLost,
     Message,
     StreambrokerError,
@@ -96,3 +97,54 @@ async def test_an_ack_that_was_cancelled_can_be_asked_for_again(waits: Waits) ->
             await task
         await message.ack()
     assert [path for path, _ in broker.calls] == ["/messages/ack"]
+
+
+async def test_closing_tells_a_publish_that_waits_to_be_tried_again(waits: Waits) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.refuse(await conversation.hear("publish"), "overloaded", 503, retry_after_ms=3_600_000)
+        refused.set()
+        await conversation.grant_publish(await conversation.hear("publish"))
+        await conversation.ended()
+
+    refused = asyncio.Event()
+    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+        client = client_of(broker, waits)
+        publish = asyncio.create_task(client.publish("q", "x", timeout=None))
+        await refused.wait()
+        await client.publish("q", "y")  # its answer comes after the refusal
+        await client.close()
+        with pytest.raises(ConnectionLost, match="closed"):
+            await publish
+
+
+async def test_closing_tells_a_publish_that_is_on_its_way_over_rest(waits: Waits) -> None:
+    class Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def script(conversation: Conversation) -> None:
+        await conversation.ended()
+
+    asked = asyncio.Event()
+    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+        client = Client(broker.url, token="t", transport=Silent(), environment={})
+        publish = asyncio.create_task(client.publish("q", "x" * 2_000_000, timeout=None))
+        await asked.wait()
+        await client.close()
+        with pytest.raises(ConnectionLost, match="closed"):
+            await publish
+
+
+async def test_an_ack_after_the_end_is_refused_at_once(waits: Waits) -> None:
+    async def script(conversation: Conversation) -> None:
+        await subscribed(conversation, "m1")
+        await conversation.ended()
+
+    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+        client = client_of(broker, waits)
+        message = await client.subscribe("q").take()
+        await client.close()
+        with pytest.raises(ConnectionLost, match="closed"):
+            await message.ack()

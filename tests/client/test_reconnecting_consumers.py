@@ -240,3 +240,22 @@ async def test_two_consumers_of_one_queue_share_a_connection(waits: Waits) -> No
         one, two = client.subscribe("q"), client.subscribe("q")
         assert [(await one.take()).message_id, (await two.take()).message_id] == ["m0", "m1"]
         assert len(broker.conversations) == 1
+
+
+async def test_a_consumer_that_has_enough_is_not_subscribed_anew(waits: Waits) -> None:
+    async def script(conversation: Conversation) -> None:
+        if conversation.number == 1:
+            await subscribed(conversation, "m1")
+            await conversation.grant(await conversation.hear("pause"))
+            await conversation.hear("publish")
+            conversation.cut()
+        else:
+            await conversation.grant_publish(await conversation.hear("publish"))
+            await conversation.ended()
+
+    async with ScriptedBroker(script) as broker, client_of(broker, waits) as client:
+        consumption = client.subscribe("q")
+        await consumption.take()
+        await consumption.pause()
+        await client.publish("q", "x")
+        await consumption.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from streambroker.client import Draft, NotFound, StreambrokerError, StreambrokerTimeout, SyncClient
+from streambroker.client import ConnectionLost, Draft, NotFound, StreambrokerError, StreambrokerTimeout, SyncClient
 from tests.harness import BrokerProcess
 
 
@@ -124,3 +126,57 @@ def test_a_program_that_forgets_to_close_ends_and_gives_back_what_it_held(
     assert (done.returncode, done.stderr) == (0, "")
     message = sync.receive(queue, wait_ms=5_000)
     assert message is not None and message.attempt == 2
+
+
+def test_closing_ends_calls_of_other_threads(broker: BrokerProcess, queue: str) -> None:
+    client = SyncClient(broker.url, token=broker.token(), environment={})
+    client.queues.create(queue)
+    ended: list[BaseException] = []
+
+    def call(wait: Callable[[], object]) -> None:
+        try:
+            wait()
+        except BaseException as error:
+            ended.append(error)
+
+    waits: list[Callable[[], object]] = [
+        lambda: client.receive(queue, wait_ms=60_000, timeout=90),
+        lambda: next(client.consume(queue)),
+    ]
+    threads = [threading.Thread(target=call, args=(one,), daemon=True) for one in waits]
+    for thread in threads:
+        thread.start()
+    with SyncClient(broker.url, token=broker.token(), environment={}) as other:
+        ends = time.monotonic() + 20
+        while other.queues.get(queue).consumers != 2:
+            assert time.monotonic() < ends
+    client.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [type(error) for error in ended] == [ConnectionLost, ConnectionLost]
+
+
+def test_ctrl_c_while_it_waits_for_a_message_is_a_keyboard_interrupt_and_nothing_else(
+    broker: BrokerProcess, queue: str
+) -> None:
+    script = textwrap.dedent(f"""
+        import sys, threading
+        from streambroker.client import SyncClient
+        client = SyncClient({broker.url!r}, token=sys.argv[1], environment={{}})
+        client.publish({queue!r}, 1)
+        try:
+            for message in client.consume({queue!r}):
+                message.ack()
+                print("waiting", flush=True)
+        except KeyboardInterrupt as error:
+            print("interrupted", error.__context__, client.queues.get({queue!r}).consumers)
+        client.close()
+    """)
+    argv = [sys.executable, "-X", "dev", "-W", "error", "-c", script, broker.token()]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("interrupted None 0\n", "", 0)

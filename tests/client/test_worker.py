@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -284,3 +285,33 @@ def test_a_worker_is_still_its_function() -> None:
         worker("q", concurrency=0)
     with pytest.raises(ValueError, match="no worker"):
         run(url="http://127.0.0.1:1")
+
+
+async def test_a_function_whose_own_task_was_cancelled_has_failed_and_the_worker_goes_on(
+    client: Client, queue: str
+) -> None:
+    @worker(queue)
+    async def handle(message: Message) -> None:
+        seen.append(message.content)
+        if message.content == "cancelled":
+            child = asyncio.create_task(asyncio.Event().wait())
+            child.cancel()
+            await child
+
+    seen: list[str] = []
+    await client.queues.create(queue, max_attempts=1)
+    await client.publish_many(queue, [Draft(content="cancelled"), Draft(content="next")])
+    async with working(client, handle):
+        await until(lambda: seen == ["cancelled", "next"])
+        async with asyncio.timeout(10):
+            while await settled(client, queue) != (0, 1, 1):
+                await asyncio.sleep(0.01)
+
+
+def test_a_partial_of_an_async_function_is_async() -> None:
+    async def handle(how: str, message: Message) -> None: ...
+
+    def plain(how: str, message: Message) -> None: ...
+
+    assert worker("q")(functools.partial(handle, "fast")).is_async
+    assert not worker("q")(functools.partial(plain, "fast")).is_async

@@ -31,6 +31,7 @@ def environment(broker: BrokerProcess, directory: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
         "STREAMBROKER_PORT": "0",
+        "STREAMBROKER_PASSWORD": PASSWORD,
         "STREAMBROKER_URL": broker.url,
         "STREAMBROKER_TOKEN": broker.token(),
         "TOKEN": broker.token(),

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.webhooks.receiver import Receiver
+from tests.webhooks.receiver import Receiver, receiving
 from tests.webhooks.world import PASSWORD, Json, World, broker, eventually
 
 
@@ -187,3 +187,25 @@ async def test_one_that_a_key_made_ends_when_the_keys_time_is_over(
         assert receiver.seen == []
         shown = await world.look(made.json())
         assert (shown["status"], shown["reason"]) == ("stopped", "the API key for which it acts has expired")
+
+
+async def test_a_url_at_another_host_does_not_get_the_headers_of_the_one_before(world: World) -> None:
+    """They may hold a password that whoever changes the URL was never shown."""
+    async with receiving() as theirs, receiving() as mallorys:
+        made = await world.make(theirs.url, headers={"Authorization": "Bearer of the receiver"})
+        mallory = await world.user("mallory", "manage", "consume")
+        refused = await mallory.patch(world.path(made), json={"url": mallorys.url})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/headers")
+        assert (await world.look(made))["url"] == theirs.url
+        changed = await mallory.patch(world.path(made), json={"url": mallorys.url, "headers": {"X-Own": "1"}})
+        assert changed.status_code == 200
+        await mallory.post(f"{world.path(made)}/test")
+        seen = (await mallorys.one()).headers
+        assert ("authorization" in seen, seen["x-own"]) == (False, "1")
+
+
+async def test_another_path_at_the_same_host_keeps_the_headers(world: World, receiver: Receiver) -> None:
+    made = await world.make(receiver.url, headers={"X-Own": "1"})
+    await world.change(made, url=f"{receiver.url}/other")
+    await world.publish()
+    assert (await receiver.one()).headers["x-own"] == "1"

@@ -1,10 +1,10 @@
-"""The workers' jobs: what they come to, and what is said to the broker of them."""
+"""The workers' jobs: what they come to."""
 
 from __future__ import annotations
 
 import pytest
 
-from workers.jobs import Done, Later, Never, generate, perform, settlement
+from workers.jobs import Done, Later, Never, generate, perform
 
 
 def test_a_word_count_counts() -> None:
@@ -38,9 +38,3 @@ def test_what_is_no_job_is_refused_for_good(job: object) -> None:
 def test_a_seed_gives_the_same_jobs() -> None:
     assert list(generate(6, seed=3)) == list(generate(6, seed=3))
     assert [job["kind"] for job in generate(3)] == ["word_count", "word_count", "thumbnail"]
-
-
-def test_verdicts_are_said_to_the_broker() -> None:
-    assert settlement(Done({})) == ("ack", {})
-    assert settlement(Later("busy")) == ("nack", {"requeue": True, "reason": "busy"})
-    assert settlement(Never("wrong")) == ("nack", {"requeue": False, "reason": "wrong"})
