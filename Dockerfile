@@ -23,8 +23,8 @@ LABEL org.opencontainers.image.title="streambroker" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN groupadd --system --gid 10001 streambroker \
- && useradd --system --no-log-init --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin streambroker \
+RUN groupadd --gid 10001 streambroker \
+ && useradd --no-log-init --no-create-home --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin streambroker \
  && install -d -o 10001 -g 10001 -m 0700 /data
 COPY --from=build /opt/streambroker /opt/streambroker
 # By number, so that Kubernetes can see that it is not root.

@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 # Debian packages that tests of `make test` call; without them those tests are skipped, and counted.
-APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium nginx-light
-APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium nginx
+APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium nginx-light caddy systemd
+APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium nginx caddy systemd-analyze
 
 # The tests of `make check`: those that start no process, wait for no deadline and compare no engines at length.
 UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests/test_*.py) \
@@ -19,7 +19,7 @@ UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check soak bench format lock build clean apt
+.PHONY: help run demo test check soak bench docs format lock build clean apt
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ soak: apt $(VENV)/.dev $(VENV)/.npm ## the system tests for long (KILLS=, MESSAG
 
 bench: $(VENV)/.bench ## measure this broker beside Redis and NATS, and write a table
 	$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.dev ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 format: $(VENV)/.dev ## put the code into the form that `make check` asks for
 	$(BIN)/ruff check --fix .

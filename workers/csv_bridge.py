@@ -51,8 +51,7 @@ def batches(path: Path) -> Iterator[list[Draft]]:
         pass
     batch: list[Draft] = []
     for number, row in enumerate(rows(path), start=1):
-        headers = {"file": path.name, "row": number}
-        batch.append(Draft(content=row, dedup_id=f"{digest}/{number}", headers=headers))
+        batch.append(Draft(content=row, dedup_id=f"{digest}/{number}", headers={"file": path.name, "row": number}))
         if len(batch) == BATCH:
             yield batch
             batch = []

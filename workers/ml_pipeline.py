@@ -191,9 +191,9 @@ async def declare_queues(client: Client) -> None:
     backoff = {"kind": "exponential", "base_ms": 200, "factor": 2, "max_ms": 60_000, "jitter": True}
     await client.queues.create(DEAD)
     for stage in STAGES:
-        # Dead letters of `ingest` only can be done without.
-        dead = {"dead_letter_queue": DEAD} if stage == "ingest" else {}
-        await client.queues.create(f"ml.{stage}", max_attempts=4, backoff=backoff, **dead)
+        # Only without a source can a run go on, so only sources become dead letters.
+        dead = DEAD if stage == "ingest" else None
+        await client.queues.create(f"ml.{stage}", max_attempts=4, backoff=backoff, dead_letter_queue=dead)
 
 
 def sources(run: str, corpus: Path | None) -> list[Source]:
@@ -234,7 +234,7 @@ async def submit(client: Client, corpus: Path | None) -> Report:
 
 
 def show(report: Report) -> None:
-    table = Table(title=f"Run {report.run}: {report.accuracy:.0%} of the unseen documents told right")
+    table = Table()
     table.add_column("label")
     table.add_column("told right", justify="right")
     for label, share in sorted(report.by_label.items(), key=lambda pair: -pair[1]):
@@ -242,6 +242,7 @@ def show(report: Report) -> None:
     for label, why in report.missing.items():
         table.add_row(label, f"left out: {why}", style="red")
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(f"Run {report.run}: {report.accuracy:.0%} of the unseen documents told right")
     console.print(table)
     console.print(f"{report.documents} documents, {report.vocabulary} words, smoothing {report.smoothing:g}")
 

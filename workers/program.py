@@ -7,8 +7,10 @@ import asyncio
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from streambroker.client import ApiError, Client, StreambrokerError, Worker, work
 
@@ -28,15 +30,28 @@ def options(description: str | None) -> argparse.ArgumentParser:
     broker = parser.add_argument_group("broker")
     broker.add_argument("--url", help="where it is (STREAMBROKER_URL; else http://127.0.0.1:8000)")
     broker.add_argument("--token", help="an API key or access token (STREAMBROKER_TOKEN)")
-    broker.add_argument("--verbose", action="store_true", help="tell of each failure and reconnect")
+    broker.add_argument("--verbose", action="store_true", help="tell more, with tracebacks")
     return parser
+
+
+class Brief(logging.Formatter):
+    """Of an exception its last line alone: what failed comes back by the queue's policy, and is told each time."""
+
+    def formatException(self, ei: Any) -> str:
+        return "".join(traceback.format_exception_only(ei[1])).rstrip()
+
+
+def log_to_stderr(verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter((logging.Formatter if verbose else Brief)("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("streambroker").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
 def start(parser: argparse.ArgumentParser, main: Main) -> int:
     """Run `main` with a client until it returns, or until SIGINT or SIGTERM; its exit status is 0 in both cases."""
     arguments = parser.parse_args()
-    logging.basicConfig(format="%(name)s: %(message)s")
-    logging.getLogger("streambroker").setLevel(logging.INFO if arguments.verbose else logging.CRITICAL)
+    log_to_stderr(arguments.verbose)
     try:
         asyncio.run(_until_told(arguments, main))
     except (StreambrokerError, ProgramError, OSError) as error:

@@ -12,7 +12,7 @@ from streambroker.cli.connection import Caller, calls_broker
 from streambroker.cli.exits import Exit, fail
 from streambroker.cli.interrupts import interrupts, read_ahead
 from streambroker.cli.settling import Asked, Executed, Printed, Work
-from streambroker.cli.taking import Polled, Source, Subscribed
+from streambroker.cli.taking import Counted, Source, Subscribed
 from streambroker.cli.values import QueueName, duration
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def consume(
     takers = concurrency if command is not None else 1
     async with caller.client() as client, interrupts(stopped, work.hurry):
         if isinstance(work, Printed):
-            sources = [_to_print(client, queue, credit or CREDIT, count, wait_ms)]
+            sources = [_to_print(client, queue, credit or CREDIT, count)]
         else:
             sources = _to_work(client, queue, credit or takers, count, takers)
         run = _Run(work, count, None if wait_ms is None else wait_ms / 1_000, stopped)
@@ -82,11 +82,9 @@ async def consume(
     return 0
 
 
-def _to_print(client: Client, queue: str, credit: int, count: int | None, wait_ms: int | None) -> Source:
-    """A subscription; to print what is there, or so many, polls that are exact."""
-    if count is not None or wait_ms is not None:
-        return Polled(client, queue, min(credit, 1_000), count)
-    return Subscribed(client.subscribe(queue, credit=credit))
+def _to_print(client: Client, queue: str, credit: int, count: int | None) -> Source:
+    """A subscription, or several one after the other where they are counted."""
+    return Subscribed(client, queue, credit) if count is None else Counted(client, queue, credit, count)
 
 
 def _to_work(client: Client, queue: str, credit: int, count: int | None, takers: int) -> list[Source]:
@@ -96,8 +94,8 @@ def _to_work(client: Client, queue: str, credit: int, count: int | None, takers:
     was the last.
     """
     if count is None:
-        return [Subscribed(client.subscribe(queue, credit=credit))]
-    return [Subscribed(client.subscribe(queue, credit=1)) for _ in range(min(takers, count))]
+        return [Subscribed(client, queue, credit)]
+    return [Subscribed(client, queue, 1) for _ in range(min(takers, count))]
 
 
 def _lines() -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from streambroker.client import Client, Consumption, Message
 
-_POLL_MS = 20_000
+_START_S = 0.25
+"""The least that a subscription is given to deliver what is there."""
 
 
 class Source(Protocol):
@@ -29,18 +29,21 @@ class Source(Protocol):
 
 
 class Subscribed:
-    """Messages of a subscription; it keeps them for as long as the connection lives. See `Source`."""
+    """Messages of a subscription; it keeps them for as long as the connection lives. See `Source`.
 
-    def __init__(self, consumption: Consumption) -> None:
-        self._consumption = consumption
+    Its leases are given back without counting as a failure, which those of a poll cannot be. A poll of one message only
+    asks, when none has come, whether there really is none: a subscription does not say so.
+    """
+
+    def __init__(self, client: Client, queue: str, credit: int) -> None:
+        self._client = client
+        self._queue = queue
+        self._consumption = client.subscribe(queue, credit=credit)
 
     async def take(self, wait_s: float | None) -> Message | None:
         """See `Source`."""
-        try:
-            async with asyncio.timeout(wait_s):
-                return self._consumption.take_now() or await self._consumption.take()
-        except TimeoutError:
-            return None
+        message = await _within(self._consumption, wait_s)
+        return message or await _polled(self._client, self._queue) or self._consumption.take_now()
 
     async def enough(self) -> None:
         """See `Source`. Returns when the broker has said so, so that no settle can be judged before it."""
@@ -51,37 +54,74 @@ class Subscribed:
         await self._consumption.close()
 
 
-class Polled:
-    """Messages of polls that ask for exactly as many as are wanted, so that none is fetched ahead. See `Source`."""
+class Counted:
+    """So many messages of a queue and none fetched ahead, for one who settles each before it takes the next.
 
-    def __init__(self, client: Client, queue: str, most: int, count: int | None) -> None:
+    A subscription of credit `c` has delivered at most `c` more than were settled on it. Before that could be more than
+    are wanted it is told that it is enough; when what came until then is taken, another one with less credit goes on.
+    See `Source`.
+    """
+
+    def __init__(self, client: Client, queue: str, credit: int, count: int) -> None:
         self._client = client
         self._queue = queue
-        self._most = most
+        self._most = credit
         self._left = count
-        self._fetched: deque[Message] = deque()
+        self._credit = 0
+        self._enough = False
+        self._consumption: Consumption | None = None
 
     async def take(self, wait_s: float | None) -> Message | None:
         """See `Source`."""
-        ends = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
-        while not self._fetched:
-            wait_ms = _POLL_MS if ends is None else round((ends - asyncio.get_running_loop().time()) * 1_000)
-            self._fetched.extend(await self._poll(max(0, min(wait_ms, _POLL_MS))))
-            if not self._fetched and wait_ms <= 0:
-                return None
-        return self._fetched.popleft()
+        consumption = self._consumption
+        if consumption is not None and self._enough:
+            if (message := consumption.take_now()) is not None:
+                return self._taken(message)
+            await self.close()
+        consumption = self._consumption or self._begun()
+        message = await _within(consumption, wait_s)
+        if message is None:
+            await self.enough()
+            message = consumption.take_now()
+        if message is None:
+            await self.close()
+            message = await _polled(self._client, self._queue)
+        if message is not None and self._credit >= self._left:
+            await self.enough()
+        return self._taken(message)
 
-    async def _poll(self, wait_ms: int) -> list[Message]:
-        most = self._most if self._left is None else min(self._most, self._left)
-        fetched = await self._client.receive_many(self._queue, most=most, wait_ms=wait_ms)
-        if self._left is not None:
-            self._left -= len(fetched)
-        return fetched
+    def _begun(self) -> Consumption:
+        self._enough = False
+        self._credit = max(1, min(self._most, self._left // 2))
+        self._consumption = self._client.subscribe(self._queue, credit=self._credit)
+        return self._consumption
+
+    def _taken(self, message: Message | None) -> Message | None:
+        self._left -= message is not None
+        return message
 
     async def enough(self) -> None:
-        """See `Source`: no more than is wanted was asked for."""
+        """See `Source`."""
+        if self._consumption is not None and not self._enough:
+            self._enough = True
+            await self._consumption.pause()
 
     async def close(self) -> None:
         """See `Source`."""
-        for message in self._fetched:
-            message.nack(requeue=True, delay_ms=0, reason="given back")
+        consumption, self._consumption = self._consumption, None
+        if consumption is not None:
+            await consumption.close()
+
+
+async def _within(consumption: Consumption, wait_s: float | None) -> Message | None:
+    """The next message; None where none came in time, a subscription's own start not counted."""
+    try:
+        async with asyncio.timeout(None if wait_s is None else max(wait_s, _START_S)):
+            return consumption.take_now() or await consumption.take()
+    except TimeoutError:
+        return None
+
+
+async def _polled(client: Client, queue: str) -> Message | None:
+    """One message, if there is one now."""
+    return await client.receive(queue)

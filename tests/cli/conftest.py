@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 
 import httpx
 import pytest
 
-from tests.cli.ops import Command
+from tests.cli.ops import Command, Started
 from tests.harness import PASSWORD, BrokerProcess
 
 NO_LIMITS = {f"STREAMBROKER_RATE_LIMIT_{kind}": "off" for kind in ("DEFAULT", "LOGIN", "MESSAGES")}
@@ -69,3 +72,23 @@ def api(server: BrokerProcess) -> Iterator[httpx.Client]:
 def queue() -> str:
     """A name that no other test uses."""
     return f"cli-{next(_numbers)}"
+
+
+@pytest.fixture
+def start(server: BrokerProcess, key: str) -> Iterator[Started]:
+    """Starts the command as a process of its own, with pipes; kills what is left of it after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: object) -> subprocess.Popen[bytes]:
+        env = {**os.environ, "STREAMBROKER_URL": server.url, "STREAMBROKER_TOKEN": key}
+        argv = [sys.executable, "-m", "streambroker", *map(str, arguments)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -3,67 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from streambroker.cli.exits import Exit
-from tests.cli.ops import Command
-from tests.harness import BrokerProcess
-
-Started = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start(server: BrokerProcess, key: str) -> Iterator[Started]:
-    """Starts the command as a process of its own, with pipes; kills what is left of it after the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin(*arguments: object) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "STREAMBROKER_URL": server.url, "STREAMBROKER_TOKEN": key}
-        argv = [sys.executable, "-m", "streambroker", *map(str, arguments)]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe)
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def published(api: httpx.Client, queue: str, *contents: Any, **options: Any) -> list[str]:
-    """Publish these; their ids."""
-    messages = [{"content": content, **options} for content in contents]
-    answer = api.post(f"/queues/{queue}/messages/batch", json={"messages": messages})
-    answer.raise_for_status()
-    ids: list[str] = answer.json()["message_ids"]
-    return ids
-
-
-def browsed(api: httpx.Client, queue: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = api.get(f"/queues/{queue}/messages", params={"limit": 500}).json()["items"]
-    return items
-
-
-def message_id(message: dict[str, Any]) -> str:
-    found: str = message["message_id"]
-    return found
-
-
-def counts(api: httpx.Client, queue: str) -> dict[str, int]:
-    found: dict[str, int] = api.get(f"/queues/{queue}").json()["counts"]
-    return found
+from tests.cli.ops import Command, Started, browsed, counts, published
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 20) -> None:
@@ -271,22 +221,7 @@ def test_by_hand_each_gets_its_verdict(start: Started, api: httpx.Client, queue:
     }
 
 
-def test_no_message_beyond_the_count_is_fetched_by_hand(start: Started, api: httpx.Client, queue: str) -> None:
-    published(api, queue, *range(4))
-    process = start("consume", queue, "--ack", "manual", "--count", 2)
-    process.communicate(b"a\na\n", timeout=30)
-    assert process.returncode == 0
-    assert [one["attempt"] for one in sorted(browsed(api, queue), key=message_id)] == [1, 1, 0, 0]
-
-
 # ---- consume --exec
-
-
-def test_no_message_beyond_the_count_is_fetched_for_commands(run: Command, api: httpx.Client, queue: str) -> None:
-    published(api, queue, *range(8))
-    ended = run("consume", queue, "--exec", "true", "--concurrency", 3, "--count", 5)
-    assert ended.code == 0 and "5 messages" in ended.err
-    assert [one["attempt"] for one in sorted(browsed(api, queue), key=message_id)] == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_a_command_gets_the_message_and_its_exit_status_decides(

@@ -173,7 +173,7 @@ def test_ctrl_c_while_it_waits_for_a_message_is_a_keyboard_interrupt_and_nothing
             print("interrupted", error.__context__, client.queues.get({queue!r}).consumers)
         client.close()
     """)
-    argv = [sys.executable, "-X", "dev", "-W", "error", "-c", script, broker.token()]
+    argv = [sys.executable, "-W", "error", "-c", script, broker.token()]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"

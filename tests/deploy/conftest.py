@@ -26,7 +26,9 @@ def tool(name: str, package: str) -> str:
     path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if path is None:
         reason = f"{name} is not installed (Debian package {package})"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     return path
 
 

@@ -72,33 +72,31 @@ def data(tmp_path: Path) -> Path:
     return directory
 
 
-class Container(BrokerProcess):
-    """The image's CMD; `--port 0 --data-dir` are what the harness adds."""
-
-    def healthy(self, installed: Installed, data: Path) -> subprocess.CompletedProcess[str]:
-        """What its HEALTHCHECK says."""
-        ours = settings(STREAMBROKER_PORT=self.url.rpartition(":")[2])
-        env = {**os.environ, **ours}
-        argv = contained(installed, data, HEALTH)
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
+def healthy(broker: BrokerProcess, installed: Installed, data: Path) -> bool:
+    """What the image's HEALTHCHECK says of a broker that runs, or has run, there."""
+    env = {**os.environ, **settings(STREAMBROKER_PORT=broker.url.rpartition(":")[2])}
+    argv = contained(installed, data, HEALTH)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode == 0
 
 
 @pytest.mark.needs_root
 def test_it_starts_serves_and_stops_where_it_can_write_nothing_but_its_data(installed: Installed, data: Path) -> None:
     command = contained(installed, data, START)
-    with Container(Path("/mnt/data"), command=command, env=settings()) as broker:
+    with BrokerProcess(Path("/mnt/data"), command=command, env=settings()) as broker:
         broker.url = broker.url.replace("0.0.0.0", "127.0.0.1")
         lines = Path(f"/proc/{broker.pid}/status").read_text().splitlines()
         status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         assert status["Uid"].split() == [USER] * 4
         assert f"{int(status['CapEff'], 16):b}".count("1") == 1 and status["NoNewPrivs"] == "1"
-        assert broker.healthy(installed, data).returncode == 0
+        assert healthy(broker, installed, data)
         with broker.client() as client:
             assert client.post("/queues/q/messages", json={"content": {"n": 1}}).status_code in (200, 201)
             assert client.post("/graphql", json={"query": "{ __typename }"}).json()["data"]
             assert client.get("/dashboard", follow_redirects=True).status_code == 200
         assert broker.terminate() == 0
-        assert broker.healthy(installed, data).returncode == 1
+        assert not healthy(broker, installed, data)
         assert (data / "streambroker.db").stat().st_uid == int(USER)
         broker.start()
         broker.url = broker.url.replace("0.0.0.0", "127.0.0.1")

@@ -14,7 +14,9 @@ _PRELUDE = """\
 set -euo pipefail
 curl() { command curl --fail-with-body --max-time 30 "$@"; }
 declare -a _running=()
+_told=
 _stop() {
+  test -z "$_told" || cat "$_told" >&2
   for pid in "${_running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   for pid in "${_running[@]}"; do wait "$pid" 2>/dev/null || true; done
   kill $(jobs -p) 2>/dev/null || true
@@ -82,9 +84,11 @@ def _run(block: Block, text: str) -> str:
         return "\n".join([saved, *before, f"{last} &", "_running+=($!)\n"])
     if block.says:
         told = f"said_{block.line}.txt"
+        wanted = shlex.quote(block.says)
+        # Not a pipe, whose left side would be another shell: what a block exports, the next one uses.
         return (
-            f"{saved}{{\n{command}}} | tee {told}\ngrep -qF -- {shlex.quote(block.says)} {told} || "
-            f"{{ echo {shlex.quote('it does not say: ' + block.says)} >&2; exit 1; }}\n"
+            f"{saved}_told={told}\nexec 3>&1 > {told}\n{command}exec 1>&3\ncat {told}; _told=\n"
+            f"grep -qF -- {wanted} {told} || {{ echo it does not say {wanted} >&2; exit 1; }}\n"
         )
     return saved + command
 

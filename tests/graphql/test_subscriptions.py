@@ -390,3 +390,10 @@ def test_who_hangs_up_over_http_takes_no_message_with_it(
     queue.await_consumers(0)
     queue.publish(1)
     assert queue.take()["attempt"] == 1
+
+
+def test_a_reason_that_holds_the_client_s_words_fits_into_the_close_frame(call: Call, queue: Queue) -> None:
+    connection = call()
+    for _ in range(2):
+        connection.subscribe("🐇" * 60, "subscription($q: String!) { events(queue: $q) { event } }", q=queue.name)
+    assert connection.closed() == 4409

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
+import threading
 from collections.abc import Sequence
 
 import pytest
 
 from streambroker.core.errors import Invalid
 from streambroker.transport.webhooks.addresses import Blocked, Vetting, target
+from streambroker.transport.webhooks.resolving import MAX_LOOKUPS, Resolver
 
 
 async def nobody(host: str, port: int) -> Sequence[str]:
@@ -121,3 +125,26 @@ async def test_a_name_without_an_address_is_an_error_and_few_of_many_are_tried()
     with pytest.raises(OSError, match="no address"):
         await Vetting((), none).addresses(target("https://hooks.example/"))
     assert len(await Vetting((), many).addresses(target("https://hooks.example/"))) == 4
+
+
+async def test_a_name_that_hangs_keeps_one_thread_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name server is the webhook's owner's; requests to it come as fast as messages do."""
+    answered, asked = threading.Event(), list[str]()
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host == "hangs.example":
+            answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = Resolver()
+    waiting = [asyncio.create_task(resolver("hangs.example", 443)) for _ in range(2 * MAX_LOOKUPS)]
+    waiting[0].cancel()
+    try:
+        assert await asyncio.wait_for(resolver("answers.example", 443), 5) == ["192.0.2.1"]
+    finally:
+        answered.set()
+    assert await waiting[1] == ["192.0.2.1"] and await waiting[-1] == ["192.0.2.1"]
+    assert sorted(asked) == ["answers.example", "hangs.example"]
+    assert await resolver("hangs.example", 443) and asked.count("hangs.example") == 2  # nothing is remembered

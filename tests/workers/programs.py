@@ -58,11 +58,14 @@ class Running:
 
     def says(self, text: str) -> str:
         """Wait for a line with that text, among those not waited for before."""
-        while (line := self._arriving.get(timeout=WITHIN_S)) is not None:
-            self.lines.append(line)
-            if text in line:
-                return line
-        raise AssertionError(f"it ended without saying {text!r}:\n" + "\n".join(self.lines))
+        try:
+            while (line := self._arriving.get(timeout=WITHIN_S)) is not None:
+                self.lines.append(line)
+                if text in line:
+                    return line
+        except queue.Empty:
+            pass
+        raise AssertionError(f"it did not say {text!r}:\n" + "\n".join(self.lines))
 
     def end(self, number: int) -> int:
         """Send a signal; the exit status."""

@@ -49,11 +49,12 @@ class Mailbox:
     def _converse(self, told: TextIO, said: TextIO) -> None:
         print("220 mailbox", file=said, flush=True)
         for line in told:
-            if line.startswith("DATA"):
+            verb = line.strip().upper()
+            if verb == "DATA":
                 print("354 go on", file=said, flush=True)
                 self.mails.append("".join(iter(told.readline, ".\n")))
-            print("250 ok", file=said, flush=True)
-            if line.upper().startswith("QUIT"):
+            print("221 bye" if verb == "QUIT" else "250 ok", file=said, flush=True)
+            if verb == "QUIT":
                 return
 
 

@@ -242,7 +242,7 @@ class Connection:
         if not message.id:
             raise Malformed("subscribe needs an id")
         if message.id in self._running:
-            self.close(4409, f"subscriber for {message.id} already exists"[:100])
+            self.close(4409, f"subscriber for {message.id} already exists")
             return False
         request = Request(self._door.operations, self._door.gate, self._scope, _never, self.principal)
         if len(self._running) >= MAX_OPERATIONS:
@@ -278,10 +278,13 @@ class Connection:
             async with contextlib.aclosing(answers):
                 async for answer in answers:
                     await self._outlet.say(frames.following(message.id, answer))
+                    request.sent()
         except Refused as refusal:
             return frames.error(message.id, refusal.answer.errors or [])
         except BrokerError as fault:
             return frames.error(message.id, [refused(fault, request.instance)])
+        finally:
+            request.sent()
         return frames.complete(message.id)
 
 

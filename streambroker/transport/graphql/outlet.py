@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 STALL_S = 10
 """A peer that reads nothing for so long is cut off."""
+_MAX_REASON = 123
 
 
 class Closing(NamedTuple):
@@ -43,7 +44,8 @@ class Outlet:
     def close(self, code: int, reason: str) -> None:
         """Close; the first reason given counts."""
         if not self.closed.done():
-            self.closed.set_result(Closing(code, reason))
+            # Clients write parts of some reasons, and a close frame has room for so many bytes (RFC 6455, 5.5).
+            self.closed.set_result(Closing(code, reason.encode()[:_MAX_REASON].decode(errors="ignore")))
 
     async def finish(self, closing: Closing, within_s: float) -> None:
         """Say goodbye, and cut off a peer that does not take it."""

@@ -6,6 +6,7 @@ So a field has the permissions, checks, limits and errors of its REST call, beca
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -24,6 +25,8 @@ MOST_S = 65
 """A request's time: the longest wait for a message, and a little."""
 MOST_BYTES = 48 * 1024 * 1024
 """What one request may answer, roughly."""
+MOST_BYTES_OF_A_USER = 2 * MOST_BYTES
+"""What the answers of one user hold at a time, until they are sent: clients may take as long as they like to read."""
 
 # The REST call that each root field is.
 ROUTES = {
@@ -62,10 +65,14 @@ class Stream(Protocol):
 
 
 class Operations:
-    """The REST endpoints that the root fields stand for, and the broker whose events are watched."""
+    """The REST endpoints that the root fields stand for, and the broker whose events are watched.
+
+    `held` is how many bytes the answers of each user hold that were not sent yet.
+    """
 
     def __init__(self, endpoints: Sequence[Endpoint], broker: Broker) -> None:
         self.broker = broker
+        self.held: Counter[str] = Counter()
         by_route = {(endpoint.method, endpoint.path): endpoint for endpoint in endpoints}
         self.by_field = {field: by_route[route] for field, route in ROUTES.items()}
 
@@ -95,6 +102,8 @@ class Request:
         self._one = asyncio.Lock()
         self._waits = True
         self._room = MOST_BYTES
+        self._username = principal.username
+        self._held = 0
         self._until = asyncio.get_running_loop().time() + MOST_S
 
     async def admit(self, fields: Sequence[str]) -> None:
@@ -127,7 +136,7 @@ class Request:
             assert isinstance(answer, Reply)  # none of them is told piece by piece
             if field in _CONSUMES:
                 self._waits = False  # what it took would be lost on a client that leaves while another one waits
-            self.spend(len(answer.body))
+            self._spend(len(answer.body))  # it was done, so nothing that may pass takes its answer away
             return answer.body
 
     def wait_ms(self, asked: int) -> int:
@@ -136,10 +145,28 @@ class Request:
         return min(asked, max(int(left_s * 1_000) - 1_000, 0)) if self._waits else 0
 
     def spend(self, size: int) -> None:
-        """So much goes into the answer. Raises `TooLarge`."""
+        """So much goes into the answer. Raises `TooLarge`, and `Overloaded` where the user's others hold too much."""
+        self._check_others(size)
+        self._spend(size)
+
+    def _spend(self, size: int) -> None:
         self._room -= size
         if self._room < 0:
             raise TooLarge(f"the answer would have more than {MOST_BYTES:,} bytes; ask for less at a time")
+        self._held += size
+        self._operations.held[self._username] += size
+
+    def _check_others(self, size: int) -> None:
+        if self._operations.held[self._username] + size > MOST_BYTES_OF_A_USER:
+            raise Overloaded("your other answers have to be read first", retry_after_ms=1_000)
+
+    def sent(self) -> None:
+        """What was answered so far is sent, or nobody wants it any more."""
+        held = self._operations.held
+        held[self._username] -= self._held
+        self._held = 0
+        if not held[self._username]:
+            del held[self._username]
 
     def recognized(self, principal: Principal) -> None:
         """This is who asks from now on; what it may no longer see ends."""
@@ -151,7 +178,8 @@ class Request:
         if self.left:
             raise ClientLeft
         if self._room <= 0:
-            self.spend(1)
+            self._spend(1)
+        self._check_others(0)
         if asyncio.get_running_loop().time() > self._until:
             raise Overloaded(f"a request has {MOST_S} s; this field was not begun", retry_after_ms=1_000)
         if self._gate.changes != self._seen:

@@ -64,7 +64,10 @@ class WebhookService:
             wall,
             options.max_webhooks_per_user,
         )
-        self._door = WebhooksDoor(self.fleet, broker, vetting, wall)
+        # Apart: whoever has the door look up names that hang, one after another, holds up no deliveries.
+        self._door = WebhooksDoor(
+            self.fleet, broker, Vetting(options.webhook_allow_private, resolve or Resolver()), wall
+        )
 
     def endpoints(self) -> list[Endpoint]:
         """What the door serves."""

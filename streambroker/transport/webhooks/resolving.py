@@ -8,30 +8,39 @@ import socket
 import threading
 from collections.abc import Sequence
 
-MAX_LOOKUPS = 16
+MAX_LOOKUPS = 64
 """At a time. A name server that hangs keeps a thread for as long as the system's resolver waits for it."""
 
 
 class Resolver:
     """Looks names up with the system's resolver.
 
-    Not in the loop's own threads: the broker needs those, and a hostile name server could keep them all. Not in a pool
+    Whoever asks for a name that is being looked up waits for that answer, so that one name keeps one thread. Not in the
+    loop's own threads: the broker needs those, and a hostile name server could keep them all. Not in a pool
     either, whose threads the interpreter waits for when it ends.
     """
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(MAX_LOOKUPS)
+        self._under_way: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """The addresses of a name. Raises `OSError`. A lookup that nobody waits for any more comes to its end."""
-        await self._free.acquire()
+        if (found := self._under_way.get((host, port))) is None:
+            await self._free.acquire()
+            found = self._begun(host, port)
+        return await asyncio.shield(found)
+
+    def _begun(self, host: str, port: int) -> asyncio.Future[Sequence[str]]:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Sequence[str]] = loop.create_future()
+        found.add_done_callback(lambda done: done.exception())  # perhaps nobody waits for it any more
+        self._under_way[host, port] = found
 
         def told(answer: Sequence[str] | Exception) -> None:
             self._free.release()
-            if found.done():
-                return
+            if self._under_way.get((host, port)) is found:
+                del self._under_way[host, port]
             if isinstance(answer, Exception):
                 found.set_exception(answer)
             else:
@@ -47,7 +56,7 @@ class Resolver:
                 loop.call_soon_threadsafe(told, answer)
 
         threading.Thread(target=look, name=f"lookup of {host}", daemon=True).start()
-        return await found
+        return found
 
 
 def _look_up(host: str, port: int) -> list[str]:
