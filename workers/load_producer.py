@@ -40,9 +40,10 @@ class Producer:
         rate = self.arguments.rate
         while not self.is_over(number := next(self._numbers)):
             if rate and (early := number / rate - self.told.elapsed_s) > 0:
+                due = number / rate
+                if self.arguments.duration is not None and due >= self.arguments.duration:
+                    return  # its time comes after the end
                 await asyncio.sleep(early)
-                if self.is_over(number):
-                    return
             await self.publish(number)
 
     async def publish(self, number: int) -> None:
