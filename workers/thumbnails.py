@@ -62,7 +62,7 @@ def pictures(paths: list[Path]) -> Iterator[Picture]:
 
 
 def draft(picture: Picture, run: str, inline: int) -> Draft:
-    headers: dict[str, str | int | float | bool | None] = {"name": picture.name}
+    headers = {"name": picture.name}
     if picture.path is not None and len(picture.content) > inline:
         return Draft(content={"path": str(picture.path)}, headers=headers, correlation_id=run)
     content_type = Image.registered_extensions().get(Path(picture.name).suffix.lower(), "octet-stream")

@@ -89,7 +89,7 @@ class Client(Rest):
         ttl_ms: int | None = None,
         key: str | None = None,
         dedup_id: str | None = None,
-        headers: dict[str, Scalar] | None = None,
+        headers: Mapping[str, Scalar] | None = None,
         content_type: str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -181,7 +182,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ttl_ms: int | None = None
     key: str | None = None
     dedup_id: str | None = None
-    headers: dict[str, Scalar] | None = None
+    headers: Mapping[str, Scalar] | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
     max_attempts: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -98,7 +98,7 @@ class Broker:
         content: Any,
         *,
         content_type: str | None = None,
-        headers: dict[str, Scalar] | None = None,
+        headers: Mapping[str, Scalar] | None = None,
         priority: int | None = None,
         delay_ms: int | None = None,
         available_at: datetime | None = None,

@@ -18,8 +18,13 @@ _told=
 _stop() {
   test -z "$_told" || cat "$_told" >&2
   for pid in "${_running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-  for pid in "${_running[@]}"; do wait "$pid" 2>/dev/null || true; done
-  kill $(jobs -p) 2>/dev/null || true
+  # A program that has only just been started may miss the first signal.
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    test -n "$(jobs -pr)" || return 0
+    sleep 0.3
+    kill -TERM $(jobs -pr) 2>/dev/null || true
+  done
+  kill -KILL $(jobs -pr) 2>/dev/null || true
 }
 trap _stop EXIT
 _for_a_moment() {
