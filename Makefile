@@ -33,7 +33,7 @@ demo: $(VENV)/.workers ## real work through a broker of its own: two workers, a 
 test: apt $(VENV)/.dev $(VENV)/.npm ## every test, in parallel (JOBS=, ARGS=)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(VENV)/.dev ## the fast gate: format, lint, types, unit tests
+check: $(VENV)/.dev $(VENV)/.npm ## the fast gate: format, lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ BY_GET = {"5A70", "D6D5", "6A70"}
 
 @pytest.fixture(scope="module")
 def audits(broker: BrokerProcess) -> dict[str, dict[str, str]]:
-    node = shutil.which("node")
+    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
     if node is None or not (HERE.parent / "npm" / "node_modules" / "graphql-http").is_dir():
         missing("node, or what `npm ci` in tests/npm installs", possible_here=True)
         raise AssertionError

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -66,7 +67,7 @@ def tags(union: Any) -> dict[type[msgspec.Struct], str]:
 
 def reports(api: dict[str, Any]) -> list[dict[str, Any]]:
     """What AsyncAPI's own parser has to say."""
-    node = shutil.which("node", path=f"{ROOT / '.venv/bin'}") or shutil.which("node")
+    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
     if node is None or not (NODE_MODULES / "@asyncapi/parser").is_dir():
         missing("node or tests/npm's packages are not installed", possible_here=True)
         raise AssertionError
