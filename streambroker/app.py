@@ -180,6 +180,7 @@ def _announce(settings: Settings, port: int, tls: Tls | None, password: str | No
     host = f"[{host}]" if ":" in host else host
     url = f"{'http' if tls is None else 'https'}://{host}:{port}"
     say(f"streambroker listening on {url}")
+    say(f"dashboard: {url}/dashboard")
     shown = password or "YOUR-PASSWORD"
     credentials = f'{{"username":"admin","password":"{shown}"}}'
     say(f"try: {curl} {url}/login -H 'Content-Type: application/json' -d '{credentials}'")
