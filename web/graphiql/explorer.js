@@ -34,6 +34,7 @@ subscription Events {
 
 const { createElement } = globalThis.React;
 const login = document.querySelector("#login");
+const invitation = document.querySelector("#invitation");
 const logout = document.querySelector("#logout");
 const refused = document.querySelector("#refused");
 const place = document.querySelector("#explorer");
@@ -61,7 +62,7 @@ logout.addEventListener("submit", async (event) => {
   root?.unmount();
   root = sockets = null;
   logout.hidden = true;
-  login.hidden = false;
+  login.hidden = invitation.hidden = false;
   await session.logout();
 });
 
@@ -72,7 +73,7 @@ async function schema() {
 
 function show({ username, role }, schema) {
   login.reset();
-  login.hidden = true;
+  login.hidden = invitation.hidden = true;
   logout.hidden = false;
   document.querySelector("#who").textContent = `${username} (${role})`;
   sockets = globalThis.graphqlWs.createClient({
