@@ -4,7 +4,8 @@
 PYTHON := python3
 VENV := .venv
 ARGS :=
-JOBS := auto
+# Tests wait for processes and deadlines half of their time: one more than there are cores.
+JOBS := $(shell expr $$(nproc) + 1)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
