@@ -23,7 +23,8 @@ def sdk(plan: Plan, progress: Progress) -> Outcome:
             consumer on connections of their own in one client process, credit {plan.credit:,}. `ours` is the raw client
             of this benchmark, which publishes without a key and acks without confirmation. `ours-sdk` is
             `streambroker.client` with its defaults: every publish request has a key under which it can be repeated,
-            every ack is confirmed and remembered until then. The consumer does not wait for each ack before it takes the next message.
+            every ack is confirmed and remembered until then. The consumer does not wait for each ack before it takes
+            the next message.
         """),
         goals=[
             _goal("single", f"one by one, {single} in flight"),
