@@ -102,6 +102,8 @@ class SocketConsumer(Consumer):
     session: bool = True
     sole: bool = False
     _connections: itertools.count[int] = field(default_factory=itertools.count)
+    _newest: dict[str, Delivery] = field(default_factory=dict)
+    """Of each message the attempt that came last: an ack by id is that one's."""
 
     async def run(self) -> None:
         while not self.stage.over:
@@ -143,6 +145,7 @@ class SocketConsumer(Consumer):
         for message in got:
             delivery = delivery_of(message, self.name, connection, not_before, session=self.session, sole=self.sole)
             self.stage.delivered(delivery)
+            self._newest[delivery.message_id] = delivery
             fates[self._fate()].append(delivery)
         if self.sole:
             # What is claimed for a vanished connection is released unseen, and comes to the next one out of turn but
@@ -167,7 +170,8 @@ class SocketConsumer(Consumer):
 
     async def _settle_later(self, socket: Socket, delivery: Delivery) -> None:
         await asyncio.sleep(self.stage.rng.uniform(0, 1.2 * LEASE_MS / 1000))
-        await self._settle(socket, [delivery], Verdict.ACK)
+        if self._newest[delivery.message_id] is delivery:
+            await self._settle(socket, [delivery], Verdict.ACK)
 
     async def _settle(self, socket: Socket, deliveries: list[Delivery], verdict: Verdict) -> None:
         fields: Json = {"ids": [delivery.message_id for delivery in deliveries]}

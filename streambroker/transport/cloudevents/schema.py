@@ -18,25 +18,25 @@ _Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class CloudEvent(msgspec.Struct):
-    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes."""
+    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes. Null is as good as absent."""
 
     specversion: Literal["1.0"]
     id: _NotEmpty
     source: _UriReference
     type: _NotEmpty
-    datacontenttype: _NotEmpty | UnsetType = UNSET
-    dataschema: _Uri | UnsetType = UNSET
-    subject: _NotEmpty | UnsetType = UNSET
-    time: _Time | UnsetType = UNSET
-    partitionkey: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | UnsetType = UNSET
+    datacontenttype: _NotEmpty | UnsetType | None = UNSET
+    dataschema: _Uri | UnsetType | None = UNSET
+    subject: _NotEmpty | UnsetType | None = UNSET
+    time: _Time | UnsetType | None = UNSET
+    partitionkey: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | UnsetType | None = UNSET
     data: Raw | UnsetType = UNSET
-    data_base64: Base64 | UnsetType = UNSET
+    data_base64: Base64 | UnsetType | None = UNSET
 
     BEYOND: ClassVar[Mapping[str, Any]] = {
         "not": {"required": ["data", "data_base64"]},
         "propertyNames": {"pattern": "^(?:[a-z0-9]+|data_base64)$"},
         "additionalProperties": {
-            "type": ["string", "integer", "boolean"],
+            "type": ["string", "integer", "boolean", "null"],
             "minimum": -(2**31),
             "maximum": 2**31 - 1,
         },
