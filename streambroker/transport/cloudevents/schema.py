@@ -18,7 +18,7 @@ _Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class CloudEvent(msgspec.Struct):
-    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes. Null is as good as absent."""
+    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes. A null attribute is as good as none."""
 
     specversion: Literal["1.0"]
     id: _NotEmpty
@@ -30,7 +30,7 @@ class CloudEvent(msgspec.Struct):
     time: _Time | UnsetType | None = UNSET
     partitionkey: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | UnsetType | None = UNSET
     data: Raw | UnsetType = UNSET
-    data_base64: Base64 | UnsetType | None = UNSET
+    data_base64: Base64 | UnsetType = UNSET
 
     BEYOND: ClassVar[Mapping[str, Any]] = {
         "not": {"required": ["data", "data_base64"]},
