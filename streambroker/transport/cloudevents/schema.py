@@ -18,7 +18,7 @@ _Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class CloudEvent(msgspec.Struct):
-    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes. A null attribute is as good as none."""
+    """A CloudEvent 1.0 as a JSON object; further members are its extension attributes. A null one is none."""
 
     specversion: Literal["1.0"]
     id: _NotEmpty
