@@ -22,9 +22,15 @@ from tests.wire.people import SECRET, client_of, grant
 EVENTS = "subscription($q: String!) { events(queue: $q) { event messageId queue status attempt at dropped } }"
 
 
-def watch(connection: Talk, queue: Queue, number: str = "1") -> None:
-    """The queue is watched when this returns: what is said later is taken up later, but begins side by side with it."""
-    connection.subscribe(number, EVENTS, q=queue.name)
+def watch(connection: Talk, queue: Queue, number: str = "1", query: str = EVENTS) -> None:
+    """The queue is watched when this returns.
+
+    A document that the broker has not seen is read in a thread, and what is said later overtakes it: so it has read
+    this one before, in vain, for a queue that there cannot be.
+    """
+    connection.subscribe(f"{number}-in-vain", query, q="-")
+    connection.hear("error")
+    connection.subscribe(number, query, q=queue.name)
     connection.settled()
 
 
@@ -260,8 +266,7 @@ def test_what_happens_in_a_queue_is_told_in_its_order(call: Call, queue: Queue) 
 
 def test_only_what_is_asked_for_is_told(call: Call, queue: Queue) -> None:
     connection = call()
-    connection.subscribe("1", "subscription($q: String!) { e: events(queue: $q) { status } }", q=queue.name)
-    connection.settled()
+    watch(connection, queue, query="subscription($q: String!) { e: events(queue: $q) { status } }")
     queue.publish(1)
     assert connection.hear("next")["payload"] == {"data": {"e": {"status": "pending"}}}
 
@@ -280,8 +285,7 @@ def test_a_subscriber_that_reads_slowly_is_told_how_much_was_left_out(broker: Br
     query = f"subscription($q: String!) {{ events(queue: $q) {{ messageId dropped {names} }} }}"
     with talk(broker.ws_url, max_queue=1, compression=None) as connection:
         connection.begin(broker.token())
-        connection.subscribe("1", query, q=queue.name)
-        connection.settled()
+        watch(connection, queue, query=query)
         published = [number for _ in range(5) for number in queue.publish_many(*range(1_000))]
         place = -1
         dropped = 0
