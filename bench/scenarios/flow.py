@@ -33,7 +33,7 @@ def flow(plan: Plan, progress: Progress) -> Outcome:
         progress(f"flow: round {number}/{plan.rounds}")
         for key, batch, window in (("single", 1, single), ("batch", plan.batch_size, batches)):
             for side in sides:
-                taker.take(key, side, partial(_measure, side, batch, window, plan))
+                taker.take(key, side, partial(measure, side, batch, window, plan))
     outcome.note(LEAN)
     return outcome
 
@@ -52,7 +52,8 @@ def _goals(key: str, text: str) -> list[Goal]:
     ]  # fmt: skip
 
 
-def _measure(side: str, batch: int, window: int, plan: Plan) -> Values:
+def measure(side: str, batch: int, window: int, plan: Plan) -> Values:
+    """One round of one side."""
     result = run_load(
         side,
         "flow",

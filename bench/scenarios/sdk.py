@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from bench.figures import Goal, Outcome
-from bench.jobs import run_load
 from bench.plan import Plan
-from bench.scenarios.common import Progress, Taker, Values, prose, rounds, throughput
+from bench.scenarios.common import Progress, Taker, prose, rounds
+from bench.scenarios.flow import measure
 
 SIDES = ("ours", "ours-sdk")
 
@@ -36,7 +36,7 @@ def sdk(plan: Plan, progress: Progress) -> Outcome:
         progress(f"sdk: round {number}/{plan.rounds}")
         for key, batch, window in (("single", 1, single), ("batch", plan.batch_size, batches)):
             for side in sides:
-                taker.take(key, side, partial(_measure, side, batch, window, plan))
+                taker.take(key, side, partial(measure, side, batch, window, plan))
     return outcome
 
 
@@ -48,16 +48,3 @@ def _goal(key: str, text: str) -> Goal:
         better="higher",
         least=0.8,
     )
-
-
-def _measure(side: str, batch: int, window: int, plan: Plan) -> Values:
-    result = run_load(
-        side,
-        "flow",
-        total=plan.flow_messages,
-        batch=batch,
-        window=window,
-        credit=plan.credit,
-        payload_bytes=plan.payload_bytes,
-    )
-    return throughput(result)
