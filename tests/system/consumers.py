@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -102,8 +102,6 @@ class SocketConsumer(Consumer):
     session: bool = True
     sole: bool = False
     _connections: itertools.count[int] = field(default_factory=itertools.count)
-    _newest: dict[str, Delivery] = field(default_factory=dict)
-    """Of each message the attempt that came last: an ack by id is that one's."""
 
     async def run(self) -> None:
         while not self.stage.over:
@@ -145,7 +143,6 @@ class SocketConsumer(Consumer):
         for message in got:
             delivery = delivery_of(message, self.name, connection, not_before, session=self.session, sole=self.sole)
             self.stage.delivered(delivery)
-            self._newest[delivery.message_id] = delivery
             fates[self._fate()].append(delivery)
         if self.sole:
             # What is claimed for a vanished connection is released unseen, and comes to the next one out of turn but
@@ -170,7 +167,7 @@ class SocketConsumer(Consumer):
 
     async def _settle_later(self, socket: Socket, delivery: Delivery) -> None:
         await asyncio.sleep(self.stage.rng.uniform(0, 1.2 * LEASE_MS / 1000))
-        if self._newest[delivery.message_id] is delivery:
+        if socket.newest[delivery.message_id] == delivery.lease:
             await self._settle(socket, [delivery], Verdict.ACK)
 
     async def _settle(self, socket: Socket, deliveries: list[Delivery], verdict: Verdict) -> None:
@@ -180,17 +177,24 @@ class SocketConsumer(Consumer):
         op = "ack" if verdict is Verdict.ACK else "nack"
         invoked = now()
         results: dict[str, Json] = {}
+        leases: dict[str, str] = {}
         try:
             if self.stage.rng.random() < 0.05:
                 await socket.send(op, **fields)
             else:
                 reply = await socket.call(op, **fields)
                 results = {result["message_id"]: result for result in reply["results"]}
+                leases = reply["leases"]
         except (Refused, Cut) as error:
             if isinstance(error, Refused) and error.certain:
                 raise
         for delivery in deliveries:
-            self._record(delivery, verdict, invoked, results.get(delivery.message_id))
+            result = results.get(delivery.message_id)
+            settled = delivery
+            if verdict is Verdict.ACK and result and result["ok"]:
+                # It is the newest attempt's, which may have come while the ack was on its way; none comes after it.
+                settled = replace(delivery, lease=leases[delivery.message_id])
+            self._record(settled, verdict, invoked, result)
         if not results and verdict is Verdict.ACK and socket.closed.done():
             for delivery in deliveries[:5]:
                 await self._ask_again(delivery)

@@ -54,12 +54,15 @@ class Socket:
 
     It owns one reader task. ``deliveries`` and ``notices`` are unbounded on purpose: credit bounds the first. A
     delivery is the message as it came, with ``sub`` and with ``received``, the monotonic time of its arrival.
+    ``newest`` has of each message the token that came last. An ack names ids, not tokens: the answer to one has
+    ``leases``, what was newest of each when it came, which is what the broker took the ack for.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Json]] = {}
+        self.newest: dict[str, str] = {}
         self.deliveries: asyncio.Queue[Json] = asyncio.Queue()
         self.notices: asyncio.Queue[Json] = asyncio.Queue()
         self.closed: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
@@ -106,9 +109,13 @@ class Socket:
             if frame["op"] == "error":
                 call.set_exception(Refused(frame["problem"]))
             else:
-                call.set_result(frame)
+                leases = {
+                    result["message_id"]: self.newest.get(result["message_id"]) for result in frame.get("results", ())
+                }
+                call.set_result({**frame, "leases": leases})
         elif frame["op"] == "deliver":
             for message in frame["messages"]:
+                self.newest[message["message_id"]] = message["lease"]
                 self.deliveries.put_nowait({"sub": frame["sub"], "received": time.monotonic(), **message})
         else:
             self.notices.put_nowait(frame)
