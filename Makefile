@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 # Debian packages that tests of `make test` call; without them those tests are skipped, and counted.
-APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium nginx-light caddy systemd
-APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium nginx caddy systemd-analyze
+APT_PACKAGES := strace e2fsprogs xfsprogs redis-server prometheus chromium nginx-light caddy systemd zsh fish
+APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chromium nginx caddy systemd-analyze zsh fish
 
 # The tests of `make check`: those that start no process, wait for no deadline and compare no engines at length.
 UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests/test_*.py) \

@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dashboard_queues: int = 100
     dashboard_seconds: float = 20.0
 
+    webhook_messages: int = 20_000
+
     hung_sockets: int = 500
     hung_websockets: int = 50
     hung_seconds: float = 15.0
@@ -67,4 +69,5 @@ QUICK = Plan(
     idle_seconds=5.0,
     hung_seconds=5.0,
     dashboard_seconds=10.0,
+    webhook_messages=3_000,
 )

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from streambroker.broker.broker import Broker
@@ -38,6 +37,7 @@ from streambroker.transport.auth.passwords import Passwords
 from streambroker.transport.auth.service import AuthService
 from streambroker.transport.auth.tokens import AccessTokens
 from streambroker.transport.consumers import ConsumersDoor
+from streambroker.transport.counting import Requests
 from streambroker.transport.dashboard import static
 from streambroker.transport.dashboard.door import DashboardDoor
 from streambroker.transport.dashboard.feed import Feed, Sources
@@ -52,7 +52,8 @@ from streambroker.transport.presence import Presence
 from streambroker.transport.proxies import TrustedProxies
 from streambroker.transport.resource import Counters, Nowhere, Resource
 from streambroker.transport.rest.queues import Oldest
-from streambroker.transport.routes import routes
+from streambroker.transport.roster import Roster
+from streambroker.transport.routes import Paths, routes
 from streambroker.transport.sdk import SdkDoor
 from streambroker.transport.sse import EventsDoor
 from streambroker.transport.status import Readiness, Status, StatusDoor
@@ -108,9 +109,10 @@ class Node:
         self._presence = Presence(auth.still, settings.max_connections_per_user)
         self._hosts = Hosts((settings.host, *names, *settings.allowed_hosts))
         self._proxies = TrustedProxies(settings.trusted_proxies)
-        self._access = AccessLog(settings.access_log)
+        requests = Requests()
+        self._access = AccessLog(settings.access_log, requests.counts)
         self._readiness = readiness
-        self._counters = Counters(self._access.note)
+        self._counters = Counters(self._access, requests)
         self._totals = TotalsKeeper(Totals(store.work), self._counters)
         usage, watching, waits = Usage(), store.watching, broker.waits
         self._status = Status(self.sockets, self._counters, usage)
@@ -258,7 +260,7 @@ class Node:
         paths = [*routes(resources, socket_door), *feed_door.routes(), *page.routes(), *ApiDocsDoor(counters).routes()]
         paths += of_graphql
         paths += SdkDoor(counters).routes()
-        router = Router(paths, default=Nowhere(gate, counters), redirect_slashes=False)
+        router = Paths(paths, Nowhere(gate, counters))
         client_address = self._proxies.client_address if settings.trusted_proxies else None
         return Front(router, self._hosts, settings.allowed_origins, client_address)
 
@@ -280,8 +282,7 @@ class Node:
 
         def open_by_kind() -> dict[str, int]:
             sockets, polls, boards = len(self.sockets.open), counters.long_polls, len(self.feed.open)
-            streams = counters.streams
-            graphql = 0 if self._graphql is None else self._graphql.connections
+            streams, graphql = counters.streams, counters.graphql
             http = max(connections() - sockets - polls - boards - streams - graphql, 0)
             known = {"websocket": sockets, "long_poll": polls, "sse": streams, "dashboard": boards}
             return {"http": http, **known, "graphql": graphql}
@@ -307,6 +308,11 @@ class Node:
         """Serve the metrics on a port of their own, where there is one; after `application()`. Raises `OSError`."""
         if port := self._settings.metrics_port:
             self._metrics_port = MetricsPort(self._metrics, port)
+
+    @property
+    def consumers(self) -> Roster:
+        """Who consumes at the moment."""
+        return self._presence.consumers
 
     def insider(self) -> tuple[str, str]:
         """See `AuthService.insider`."""

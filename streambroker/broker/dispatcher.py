@@ -41,6 +41,10 @@ class Consumer(Protocol):
         """The claim that reserved `count` and `size` brought these; what it can no longer take comes back."""
         ...
 
+    def queue_dropped(self) -> None:
+        """The queue was deleted, and it has been taken out of its line."""
+        ...
+
 
 Reservation = tuple[Consumer, int, int]
 

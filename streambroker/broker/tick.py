@@ -21,6 +21,7 @@ class Tick:
     """Owns the time of the next thing due; `due()` moves it forward, the task does it."""
 
     def __init__(self, clock: Clock, do_overdue: Callable[[int], Awaitable[int | None]]) -> None:
+        self.stopped = False
         self._clock = clock
         self._do_overdue = do_overdue
         self._next = 0
@@ -33,6 +34,7 @@ class Tick:
 
     async def stop(self) -> None:
         """End; a command on its way is not undone."""
+        self.stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -92,7 +92,7 @@ def main() -> None:
 def _wrong_usage(error: typer.TyperException) -> None:
     """What the parser found wrong, in a line; a command that only groups others shows its help instead."""
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")  # how the parser's library introduces our sentence
     if not message or "Usage:" in message:
         sys.stderr.write(message)
         sys.exit(Exit.USAGE)

@@ -195,5 +195,13 @@ def _run(body: Callable[[], Awaitable[int | None]], out: Output) -> int:
     except StreambrokerError as error:
         return told(error, out)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever reads has enough: nothing is left to say at the end
+        nothing_more()
         return 0
+    except OSError as error:
+        nothing_more()
+        fail(Exit.INPUT_OUTPUT, f"the answer cannot be written: {error.strerror or error}")
+
+
+def nothing_more() -> None:
+    """Let what is still to be written to stdout go nowhere, where it cannot be written: whoever read it has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -29,6 +29,9 @@ WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """SQLite versions from which on, or in whose series from which on, the WAL-reset bug is fixed."""
 
 
+ERROR_SHOWN = 200  # characters of a message's error
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was found: `what` it is, `why` it matters, what `todo`. A `note` is nothing wrong by itself."""
@@ -151,7 +154,7 @@ def _poison(look: QueueLook) -> Iterator[Finding]:
     yield problem(
         f"queue {look.queue.name}",
         f"message {worst.message_id} was delivered {worst.attempt} times and is not done; its last error: "
-        f"{worst.error or 'none was given'}",
+        f"{_short(worst.error) if worst.error else 'none was given'}",
         f"a message that no consumer can handle goes round and takes the place of others; {ends}",
         f"streambroker message show {worst.message_id}; mend the consumer, or delete the message; a dead_letter_queue "
         "and max_attempts take such messages out by themselves",
@@ -167,7 +170,7 @@ def _failures(look: QueueLook) -> Iterator[Finding]:
         yield found(
             name,
             f"{'everything in it' if only else f'{counts.failed:,} of its messages'} failed"
-            f"{f' ({counts.failed:,})' if only else ''}; one of the errors: {why or 'none was given'}",
+            f"{f' ({counts.failed:,})' if only else ''}; one of the errors: {_short(why) if why else 'none was given'}",
             "failed messages stay until somebody does something about them",
             f"streambroker message search {queue.name} --status failed; then streambroker queue redrive {queue.name}, "
             "or purge them",
@@ -333,3 +336,9 @@ def _count(count: int, what: str) -> str:
 
 def _clock(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _short(error: str) -> str:
+    """The beginning of a message's error: some hold a whole traceback."""
+    line = " ".join(error.split())
+    return line if len(line) <= ERROR_SHOWN else line[: ERROR_SHOWN - 1] + "…"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+_BETWEEN = 3  # characters between two columns of a table on a terminal
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 
 
@@ -52,8 +53,17 @@ class Output:
         else:
             self.line(plain(sentence))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-        """Rows below their columns, those of `right` aligned to the right; tab-separated where nobody looks."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: Sequence[str] = (),
+        spare: Sequence[str] = (),
+    ) -> None:
+        """Rows below their columns, those of `right` aligned to the right; tab-separated where nobody looks.
+
+        On a terminal that is too narrow for all, the columns of `spare` are left out, the first one first.
+        """
         if not self.for_people:
             for row in [columns, *rows]:
                 self.line("\t".join(plain(cell) for cell in row))
@@ -63,12 +73,15 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
+        console = Console()
+        shown = _fitting(columns, rows, spare, console.width)
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+        for column in (columns[n] for n in shown):
+            number = column in right
+            table.add_column(Text(column), justify="right" if number else "left", overflow="fold", no_wrap=number)
         for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
-        Console().print(table)
+            table.add_row(*(Text(plain(row[n])) for n in shown))
+        console.print(table)
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values, one a line."""
@@ -76,6 +89,17 @@ class Output:
         for name, value in pairs:
             first, *more = plain(value, keep="\n").split("\n")
             self.line("\n".join([f"{name:<{width}}  {first}", *(" " * (width + 2) + line for line in more)]))
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:
+    """Which columns to show in so many characters: all but as many of `spare` as it takes."""
+    widths = [max(len(line[n]) for line in [columns, *rows]) for n in range(len(columns))]
+    shown = list(range(len(columns)))
+    for name in spare:
+        if sum(widths[n] + _BETWEEN for n in shown) - _BETWEEN <= width:
+            break
+        shown.remove(columns.index(name))
+    return shown
 
 
 def _on_the_wire(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streambroker.cli.connection import Caller, calls_broker
+from streambroker.cli.connection import Caller, calls_broker, nothing_more
 from streambroker.cli.contents import Content, Kind, contents
 from streambroker.cli.exits import Exit, fail
 from streambroker.cli.interrupts import interrupts, read_ahead, until
@@ -164,7 +164,10 @@ class _Run:
                 await asyncio.wait(tasks, timeout=FINISH_S if stopped.is_set() else None)
             interrupted = stopped.is_set()
         self._teller.summary(self._queue, time.monotonic() - begun)
-        if self._error is not None:
+        if isinstance(self._error, BrokenPipeError):
+            nothing_more()
+            interrupted = True  # not all of it was published, and the exit code says so
+        elif self._error is not None:
             raise self._error
         return Exit.INTERRUPTED if interrupted else 0
 

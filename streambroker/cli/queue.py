@@ -32,7 +32,7 @@ async def list_queues(client: Rest, out: Output) -> None:
         out.document([queue async for queue in client.queues.list()])
         return
     rows = [_row(queue) async for queue in client.queues.list()]
-    out.table(_COLUMNS, rows, right=_COLUMNS[1:])
+    out.table(_COLUMNS, rows, right=_COLUMNS[1:], spare=("PROCESSED", "DELAYED", "CONSUMERS"))
 
 
 def _row(queue: Queue) -> list[str]:

@@ -232,7 +232,8 @@ def head(snapshot: Snapshot, url: str) -> Iterator[str]:
     connections = stats.connections
     yield (
         f"{stats.pending:,} pending   {stats.processing:,} in flight   {stats.failed:,} failed   "
-        f"{connections.websocket} websockets   {connections.long_poll} polls   {connections.sse} streams"
+        f"{connections.websocket} websockets   {connections.long_poll} polls   {connections.sse} streams   "
+        f"{connections.graphql} graphql"
     )
     rates = [queue.rates for queue in snapshot.queues]
     storage = "" if snapshot.free_bytes is None else f"   {size(snapshot.free_bytes)} free"

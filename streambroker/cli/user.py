@@ -40,7 +40,7 @@ async def list_users(client: Rest, out: Output) -> None:
         [user.username, user.role, "disabled" if user.disabled else "", granted(user.grants), moment(user.created_at)]
         async for user in client.users.list()
     ]
-    out.table(("USER", "ROLE", "", "GRANTS", "CREATED"), rows)
+    out.table(("USER", "ROLE", "STATE", "GRANTS", "CREATED"), rows)
 
 
 @app.command()

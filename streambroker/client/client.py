@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
@@ -16,7 +16,8 @@ from streambroker.client.consuming import Consumption, LeaseMode
 from streambroker.client.errors import StreambrokerError
 from streambroker.client.http import DEFAULT_TIMEOUT_S
 from streambroker.client.messages import Message
-from streambroker.client.models import Draft, Published, PublishedBatch, Scalar, Tokens
+from streambroker.client.models import Draft, Published, PublishedBatch, Tokens
+from streambroker.client.options import PublishOptions
 from streambroker.client.publishing import encoded
 from streambroker.client.rest import Rest
 from streambroker.client.retrying import RetryPolicy
@@ -75,27 +76,12 @@ class Client(Rest):
         self._traffic = Traffic(self.http, self.messages, settle_timeout, reconnecting or Reconnecting(), verify)
         self._publisher = self._traffic.publisher
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
     async def publish(
-        self,
-        queue: str,
-        content: Any,
-        *,
-        priority: int | None = None,
-        delay_ms: int | None = None,
-        available_at: datetime | None = None,
-        ttl_ms: int | None = None,
-        key: str | None = None,
-        dedup_id: str | None = None,
-        headers: Mapping[str, Scalar] | None = None,
-        content_type: str | None = None,
-        correlation_id: str | None = None,
-        reply_to: str | None = None,
-        max_attempts: int | None = None,
-        traceparent: str | None = None,
-        timeout: float | None = PUBLISH_TIMEOUT_S,
+        self, queue: str, content: Any, *, timeout: float | None = PUBLISH_TIMEOUT_S, **options: Unpack[PublishOptions]
     ) -> Published:
         """Publish a message: any value that is JSON, or `bytes`, which stay bytes. Returns once it is durable.
 
@@ -108,21 +94,7 @@ class Client(Rest):
         if publisher.full:
             await publisher.room(timeout)
         self._check_open()
-        draft = Draft(
-            content=content,
-            content_type=content_type,
-            priority=priority,
-            delay_ms=delay_ms,
-            available_at=available_at,
-            ttl_ms=ttl_ms,
-            key=key,
-            dedup_id=dedup_id,
-            headers=headers,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            max_attempts=max_attempts,
-            traceparent=traceparent,
-        )
+        draft = Draft(content=content, **options)
         published: Published = await publisher.post(queue, [encoded(draft)], True, timeout)
         return published
 
@@ -215,3 +187,8 @@ class Client(Rest):
     def _check_open(self) -> None:
         if self._closed:
             raise StreambrokerError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:  # what is awaited there would never be told here
+            raise RuntimeError("a Client is for one event loop; make another one here, or use SyncClient among threads")

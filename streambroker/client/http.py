@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import msgspec
@@ -218,12 +218,19 @@ class _Request(msgspec.Struct, frozen=True):
 def checked_url(url: str) -> str:
     """The URL without a slash at its end. Raises `ValueError` where it is none, or holds what would get into logs."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
         raise ValueError(f"{url!r} is not the URL of a broker, such as http://127.0.0.1:8000")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("a URL holds no credentials and no query; give a token, or username and password")
-    _ = parts.port  # raises ValueError where it is no number
     return url.rstrip("/")
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, if one is named, can be one."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def is_loopback(url: str) -> bool:

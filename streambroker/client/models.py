@@ -268,7 +268,7 @@ class Moment(Model, frozen=True):
 
 
 class Consumer(Model, frozen=True):
-    """A subscription or a parked poll. `sub` is None for a poll."""
+    """Who takes messages. `kind` is websocket, long_poll, webhook or embedded; `sub` is None for a poll."""
 
     id: str
     kind: str
@@ -299,6 +299,7 @@ class Connections(Model, frozen=True):
     websocket: int = 0
     long_poll: int = 0
     sse: int = 0
+    graphql: int = 0
 
 
 class Stats(Model, frozen=True):

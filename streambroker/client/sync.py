@@ -8,16 +8,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
-import os
-import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from streambroker.client.client import Client
 from streambroker.client.consuming import LeaseMode
-from streambroker.client.errors import ConnectionLost, StreambrokerError
+from streambroker.client.loopthread import EXIT_S, LoopThread
 from streambroker.client.messages import Delivery, Message
 from streambroker.client.messages_api import Messages
 from streambroker.client.models import Queue, Webhook
@@ -31,69 +28,6 @@ S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 P = ParamSpec("P")
-
-EXIT_S = 5.0
-"""How long the end of the process waits for a client that was not closed."""
-
-
-class LoopThread:
-    """An event loop in a daemon thread. It belongs to the process that started it: after a fork it is not there."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="streambroker client", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs in this process."""
-        return self._pid == os.getpid() and not self._loop.is_closed()
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether whoever asks runs in it."""
-        return threading.current_thread() is self._thread
-
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` after a fork."""
-        if not self.is_here or self.is_mine:
-            coroutine.close()
-            raise StreambrokerError(
-                "this SyncClient is closed, was made before a fork, or is used in its own event loop; make another one"
-            )
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result(timeout)
-        except CancelledError:
-            raise ConnectionLost("the client was closed meanwhile") from None
-        except BaseException:
-            future.cancel()
-            raise
-
-    def leave(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Have a coroutine run, and do not wait for it; nothing where the loop is not here any more."""
-        if self.is_here:
-            asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        else:
-            coroutine.close()
-
-    def stop(self) -> None:
-        """End what still runs, whose callers hear `ConnectionLost`, the loop and the thread."""
-        if not self.is_here:
-            return
-        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop)
-        self._thread.join(EXIT_S)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-    async def _end_all(self) -> None:
-        left = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await self._loop.shutdown_asyncgens()
-        self._loop.stop()
 
 
 class Blocking(Generic[S_co]):
@@ -309,8 +243,8 @@ class SyncClient(Blocking[Client]):
             for message in client.consume("orders"):
                 message.ack()
 
-    Arguments are those of `Client`. One that was not closed is closed when the process ends. After a fork, make another
-    one in the child.
+    Arguments are those of `Client`. One that was not closed is closed when the process ends, or before, when neither it
+    nor a message of it is in use any more. After a fork, make another one in the child.
     """
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
@@ -320,6 +254,7 @@ class SyncClient(Blocking[Client]):
         except BaseException:
             thread.stop()
             raise
+        thread.when_dropped(self._of.close)
         self.queues = SyncQueues(self._run, self._of.queues)
         self.messages = SyncMessages(self._run, self._of.messages)
         self.users = SyncUsers(self._run, self._of.users)

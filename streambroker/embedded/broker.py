@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, Unpack
 
 from streambroker.client.consuming import LeaseMode
 from streambroker.client.messages import Message, Settle, Verdict
 from streambroker.client.messages_api import Messages
-from streambroker.client.models import Draft, Published, PublishedBatch, QueueEvent, Scalar, Stats
+from streambroker.client.models import Draft, Published, PublishedBatch, QueueEvent, Stats
+from streambroker.client.options import PublishOptions
 from streambroker.client.overview import Consumers
 from streambroker.client.queues import Queues
 from streambroker.client.rest import Rest
@@ -93,43 +94,13 @@ class Broker:
     # -- publish -------------------------------------------------------------------------------------------------------
 
     async def publish(
-        self,
-        queue: str,
-        content: Any,
-        *,
-        content_type: str | None = None,
-        headers: Mapping[str, Scalar] | None = None,
-        priority: int | None = None,
-        delay_ms: int | None = None,
-        available_at: datetime | None = None,
-        ttl_ms: int | None = None,
-        key: str | None = None,
-        dedup_id: str | None = None,
-        correlation_id: str | None = None,
-        reply_to: str | None = None,
-        max_attempts: int | None = None,
-        traceparent: str | None = None,
-        timeout: float | None = None,
+        self, queue: str, content: Any, *, timeout: float | None = None, **options: Unpack[PublishOptions]
     ) -> Published:
         """Publish a message: any JSON value, or bytes. Durable when it returns, as the queue's `durability` says.
 
         Raises `Invalid`, `TooLarge`, `QueueFull`, `StorageFull`, `StreambrokerTimeout`.
         """
-        draft = Draft(
-            content=content,
-            content_type=content_type,
-            headers=headers,
-            priority=priority,
-            delay_ms=delay_ms,
-            available_at=available_at,
-            ttl_ms=ttl_ms,
-            key=key,
-            dedup_id=dedup_id,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            max_attempts=max_attempts,
-            traceparent=traceparent,
-        )
+        draft = Draft(content=content, **options)
         return await within(timeout, self._host.call(self._heart.publish_one(queue, draft)))
 
     async def publish_many(
@@ -215,7 +186,7 @@ class Broker:
 
     @property
     def consumers(self) -> Consumers:
-        """Who consumes over the network, while the broker is served."""
+        """Who consumes: this program, and others while the broker is served."""
         return self._rest.consumers
 
     @property

@@ -10,14 +10,16 @@ from streambroker.client.consuming import LeaseMode
 from streambroker.client.errors import ApiError
 from streambroker.client.messages import Verdict
 from streambroker.client.models import MessageInfo
-from streambroker.core.errors import BrokerError, NotFound, invalid
+from streambroker.core.errors import BrokerError, Forbidden, NotFound, invalid
 from streambroker.core.lifecycle import Event, Settlement
 from streambroker.core.message import Message, weight
 from streambroker.core.names import parse_id
 from streambroker.embedded.heart import Heart, check_queue
 from streambroker.embedded.refusals import as_api_error, refused, told_as_client
+from streambroker.embedded.seats import seat
 from streambroker.protocol.session import Subscription
 from streambroker.store.contract import Acked, Settled
+from streambroker.transport.roster import Seat, Standing
 
 MAX_CREDIT = 10_000
 
@@ -36,6 +38,8 @@ class Consumer:
         self._arrived: deque[Message] = deque()
         self._something = asyncio.Event()
         self._ended: ApiError | None = None
+        self._seat: Seat | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, heart: Heart, queue: str, credit: int, lease_ms: int | None, lease_mode: LeaseMode) -> Consumer:
@@ -50,6 +54,7 @@ class Consumer:
             await heart.node.broker.ensure_queue(queue)
             consumer = cls(heart, queue, credit, lease_ms, lease_mode)
             heart.on_close.append(consumer.close)
+            consumer._sit_down()
             heart.node.broker.subscribe(consumer._subscription)
         return consumer
 
@@ -59,6 +64,8 @@ class Consumer:
         """See `Owner`."""
         self._broker.hold(subscription, messages)
         subscription.unsent += sum([_weight(message) for message in messages])
+        if self._seat is not None:
+            self._seat.delivered += len(messages)
         self._arrived.extend(messages)
         self._something.set()
 
@@ -69,11 +76,32 @@ class Consumer:
     def queue_dropped(self, subscription: Subscription) -> None:
         """See `Owner`."""
         subscription.closed = True
+        self._stand_up()
         self._end(as_api_error(NotFound(f"queue {subscription.queue} was deleted")))
 
     def _end(self, error: ApiError) -> None:
         self._ended = self._ended or error
         self._something.set()
+
+    # -- among the consumers -------------------------------------------------------------------------------------------
+
+    def _sit_down(self) -> None:
+        one = self._subscription
+        mode: LeaseMode = "session" if one.session_lease else "fixed"
+
+        def standing() -> Standing:
+            return Standing(one.credit, len(one.held), one.paused)
+
+        self._seat = seat(self._heart.node, self._heart.admin, one.queue, one.name, mode, standing, self._dismissed)
+
+    def _stand_up(self) -> None:
+        if self._seat is not None:
+            self._heart.node.consumers.leave(self._seat)
+
+    def _dismissed(self) -> None:
+        """Somebody disconnected it."""
+        self._end(as_api_error(Forbidden("disconnected by an administrator")))
+        self._closing = asyncio.create_task(self.close())
 
     # -- for whoever consumes ------------------------------------------------------------------------------------------
 
@@ -102,6 +130,7 @@ class Consumer:
         if self._subscription.closed:
             return
         self._subscription.closed = True
+        self._stand_up()
         self._something.set()
         unseen = list(self._arrived)
         self._arrived.clear()

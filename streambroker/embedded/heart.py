@@ -17,10 +17,11 @@ from streambroker.client.errors import Draining, ProblemDocument, ServerError, S
 from streambroker.client.messages import Verdict
 from streambroker.client.models import Draft, MessageInfo, Published, PublishedBatch, wire_draft
 from streambroker.config import Settings
-from streambroker.core.errors import StorageFailed, invalid
+from streambroker.core.errors import BrokerError, StorageFailed, invalid
 from streambroker.core.lifecycle import Event, Settlement
 from streambroker.core.message import Message
 from streambroker.core.names import format_id, is_queue_name, parse_id
+from streambroker.embedded import seats
 from streambroker.embedded.clock import ManualClock
 from streambroker.embedded.inprocess import Application
 from streambroker.embedded.refusals import refused, told_as_client
@@ -160,25 +161,33 @@ class Heart:
             return [self.shown(message) for message in messages]
 
     async def _consumed(self, queues: Sequence[str], most: int, wait_ms: int, lease_ms: int | None) -> list[Message]:
-        """A wait ends when its time has passed, really or on the manual clock."""
+        """A wait ends when its time has passed, really or on the manual clock, or when somebody disconnects it."""
         consuming = self.node.broker.consume(queues, self.admin, most, wait_ms, lease_ms)
-        if self.clock is None or not wait_ms:
+        if not wait_ms:
             return await consuming
         waiting = asyncio.ensure_future(consuming)
-        alarm = self.clock.alarm(self.clock() + wait_ms)
+        over = self._over(wait_ms)
+
+        def dismiss() -> None:
+            over.cancel()
+
         try:
-            ends: list[asyncio.Future[Any]] = [waiting, alarm]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
+            ends: list[asyncio.Future[Any]] = [waiting, over]
+            with seats.waiting(self.node, self.admin, queues, most, dismiss):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return await _ended(waiting)
         except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
-                self.node.broker.release(waiting.result())
+            with contextlib.suppress(BrokerError):
+                self.node.broker.release(await _ended(waiting))
             raise
         finally:
-            alarm.cancel()
-            waiting.cancel()  # takes no message along
-        return []
+            over.cancel()
+
+    def _over(self, wait_ms: int) -> asyncio.Future[None]:
+        """Is done when that time has passed on the manual clock; where there is none, the broker ends the wait."""
+        if self.clock is None:
+            return asyncio.get_running_loop().create_future()
+        return self.clock.alarm(self.clock() + wait_ms)
 
     def shown(self, message: Message) -> MessageInfo:
         """A delivered message as every door shows it."""
@@ -230,6 +239,13 @@ class Heart:
 def _longest() -> float:
     """The throw of the dice at which jitter leaves a backoff whole."""
     return 1.0
+
+
+async def _ended(waiting: asyncio.Future[list[Message]]) -> list[Message]:
+    """End a wait; what it had got by then. It takes nothing any more when this returns. Raises `BrokerError`."""
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    return [] if waiting.cancelled() else waiting.result()
 
 
 async def within(seconds: float | None, work: Awaitable[T]) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from streambroker.client import sync
+from streambroker.client import loopthread
 from streambroker.client.errors import StreambrokerError
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class SameLoop:
         callback()
 
 
-class LoopThread(sync.LoopThread):
+class LoopThread(loopthread.LoopThread):
     """A loop in a thread of its own, for callers on other loops (see `Host`) and, by `run`, on none."""
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -66,6 +66,7 @@ class SyncBroker(Blocking[Broker]):
         self._run = LoopThread()
         try:
             self._run.run(self._of.open())
+            self._run.when_dropped(self._of.close)
         except BaseException:
             self._run.stop()
             raise
@@ -134,7 +135,7 @@ class SyncBroker(Blocking[Broker]):
 
     @property
     def consumers(self) -> SyncConsumers:
-        """Who consumes over the network, while the broker is served."""
+        """Who consumes: this program, and others while the broker is served."""
         return SyncConsumers(self._run, self._of.consumers)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,15 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["off", "errors", "summary", "all"]
 
+Counts = Callable[[], Iterable[tuple[str, str, int, int]]]
+"""Method, route, status, how many there ever were."""
+
 PERIOD_S = 10
 SAMPLE_S = 60
 MAX_KINDS = 1_000
 """Kinds of trouble that are told apart in a minute; beyond it all are one kind."""
 _REFUSED = frozenset({401, 403, 429})
+_HEARS_FROM: dict[Mode, int] = {"all": 100, "summary": 400, "errors": 400, "off": 1_000}
 
 
 @dataclass(slots=True)
@@ -29,19 +33,24 @@ class _Sample:
 
 
 class AccessLog:
-    """Takes note of every request. Owned by the event loop; `run` is its one task.
+    """Tells of requests. Owned by the event loop; `run` is its one task.
+
+    What goes well costs nothing here: `note` is to be called for statuses from `hears_from` on, and the summary is made
+    of `counts`, which tells method, route, status and how many there ever were.
 
     ``errors`` tells of server errors (5xx) and of refusals (401, 403, 429): the first of each status and route at once,
     the rest of a minute as a number. ``summary`` adds, every ten seconds in which there were requests, how many of each
     route ended how. ``all`` has a line for every request instead of the summary; ``off`` nothing.
     """
 
-    def __init__(self, mode: Mode, clock: Callable[[], float] = time.monotonic) -> None:
-        self._quiet = mode in ("off", "errors")
-        self._off = mode == "off"
+    def __init__(self, mode: Mode, counts: Counts = tuple, clock: Callable[[], float] = time.monotonic) -> None:
+        self.hears_from = _HEARS_FROM[mode]
+        """The lowest status that is of interest one by one."""
+        self._sums = mode == "summary"
         self._each = mode == "all"
+        self._counts = counts
         self._clock = clock
-        self._counts: dict[tuple[str, str, int], int] = {}
+        self._told: dict[tuple[str, str, int], int] = {}
         self._samples: dict[tuple[int, str], _Sample] = {}
 
     def note(
@@ -54,15 +63,11 @@ class AccessLog:
         duration_ms: float | None = None,
     ) -> None:
         """A request was answered. `route` is its template, such as ``/queues/{queue}``, never the path itself."""
-        if status < 400 and self._quiet:
+        if status < self.hears_from:
             return
         if self._each:
             self._tell(logging.INFO, "request", method, route, status, user, request_id, duration_ms)
-            return
-        if not self._quiet:
-            answered = method, route, status // 100
-            self._counts[answered] = self._counts.get(answered, 0) + 1
-        if (status >= 500 or status in _REFUSED) and not self._off:
+        elif status >= 500 or status in _REFUSED:
             self._trouble(method, route, status, user, request_id, duration_ms)
 
     async def run(self) -> None:
@@ -76,17 +81,24 @@ class AccessLog:
 
     def flush(self, at_end: bool = False) -> None:
         """Tell what has gathered: the counts, and how much trouble of each kind followed the first of a minute."""
-        if self._counts:
-            requests: dict[str, dict[str, int]] = {}
-            for (method, route, hundreds), count in self._counts.items():
-                requests.setdefault(f"{method} {route}", {})[f"{hundreds}xx"] = count
-            self._counts.clear()
+        if self._sums and (requests := self._since_last()):
             log.info("requests", extra={"requests": requests})
         now = self._clock()
         for kind, sample in list(self._samples.items()):
             if now >= sample.until or at_end:
                 del self._samples[kind]
                 self._tell_more(kind, sample)
+
+    def _since_last(self) -> dict[str, dict[str, int]]:
+        """How many requests of each route ended how since this was asked the last time; by class of status."""
+        found: dict[str, dict[str, int]] = {}
+        for method, route, status, count in self._counts():
+            more = count - self._told.get((method, route, status), 0)
+            if more:
+                self._told[method, route, status] = count
+                of_route, of_class = found.setdefault(f"{method} {route}", {}), f"{status // 100}xx"
+                of_route[of_class] = of_route.get(of_class, 0) + more
+        return found
 
     def _trouble(
         self,

@@ -3,19 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from streambroker.core.histogram import Histogram
 from streambroker.transport.limiting import Kind
 
 
-@dataclass(slots=True)
 class _Answered:
     """Requests of one route that ended with one status; `took` is shared by all statuses of a class."""
 
-    took: Histogram
-    count: int = 0
+    __slots__ = ("count", "took")
+
+    def __init__(self, took: Histogram) -> None:
+        self.took = took
+        self.count = 0
+
+
+class Tally:
+    """How the requests of one route ended, and how long they took. Owned by the event loop; read from any thread."""
+
+    __slots__ = ("_by_status", "_took", "method", "template")
+
+    def __init__(self, method: str, template: str) -> None:
+        self.method = method
+        self.template = template
+        self._by_status: dict[int, _Answered] = {}
+        self._took: dict[str, Histogram] = {}
+
+    def note(self, status: int, seconds: float) -> None:
+        """One request was answered."""
+        answered = self._by_status.get(status)
+        if answered is None:
+            answered = self._first(status)
+        answered.count += 1
+        answered.took.add(seconds)
+
+    def _first(self, status: int) -> _Answered:
+        of_class = f"{status // 100}xx"
+        took = self._took.get(of_class)
+        if took is None:
+            took = self._took[of_class] = Histogram(
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30
+            )
+        answered = self._by_status[status] = _Answered(took)
+        return answered
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Status, how many."""
+        return [(status, answered.count) for status, answered in self._by_status.copy().items()]
+
+    def durations(self) -> list[tuple[str, Histogram]]:
+        """Class of status such as ``2xx``, seconds."""
+        return list(self._took.copy().items())
 
 
 class Requests:
@@ -26,39 +65,26 @@ class Requests:
     """
 
     def __init__(self) -> None:
-        self._answered: dict[tuple[str, str, int], _Answered] = {}
-        self._took: dict[tuple[str, str, str], Histogram] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
 
-    def note(self, method: str, template: str, status: int, seconds: float) -> None:
-        """One request was answered."""
-        answered = self._answered.get((method, template, status))
-        if answered is None:
-            answered = self._first(method, template, status)
-        answered.count += 1
-        answered.took.add(seconds)
-
-    def _first(self, method: str, template: str, status: int) -> _Answered:
-        of_class = method, template, f"{status // 100}xx"
-        took = self._took.get(of_class)
-        if took is None:
-            took = self._took[of_class] = Histogram(
-                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30
-            )
-        answered = self._answered[method, template, status] = _Answered(took)
-        return answered
+    def of(self, method: str, template: str) -> Tally:
+        """Where the requests of this route are counted, always the same; whoever serves it looks it up once."""
+        return self._tallies.setdefault((method, template), Tally(method, template))
 
     def count(self, method: str, template: str, status: int) -> int:
         """How many of the route's requests ended so."""
-        answered = self._answered.get((method, template, status))
-        return 0 if answered is None else answered.count
+        tally = self._tallies.get((method, template))
+        return 0 if tally is None else dict(tally.counts()).get(status, 0)
 
     def counts(self) -> list[tuple[str, str, int, int]]:
         """Method, template, status, how many."""
-        return [(*kind, answered.count) for kind, answered in self._answered.copy().items()]
+        tallies = self._tallies.copy().values()
+        return [(tally.method, tally.template, *counted) for tally in tallies for counted in tally.counts()]
 
     def durations(self) -> list[tuple[str, str, str, Histogram]]:
         """Method, template, class of status such as ``2xx``, seconds."""
-        return [(*kind, took) for kind, took in self._took.copy().items()]
+        tallies = self._tallies.copy().values()
+        return [(tally.method, tally.template, *took) for tally in tallies for took in tally.durations()]
 
 
 class Credential(StrEnum):

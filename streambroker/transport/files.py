@@ -84,11 +84,11 @@ class FileDoor:
                 raise MethodNotAllowed(f"{scope['method']} is not for this path; it takes GET, HEAD", "GET, HEAD")
             asset = self.asset(path)
         except BrokerError as error:
-            self._counters.answered(scope, method, route, error.status, began)
+            self._counters.answered(scope, self._counters.requests.of(method, route), error.status, began)
             await refuse(scope, send, error)
             return
         unchanged = _matches(scope["streambroker.headers"].get(b"if-none-match", b""), asset.etag)
-        self._counters.answered(scope, method, route, 304 if unchanged else 200, began)
+        self._counters.answered(scope, self._counters.requests.of(method, route), 304 if unchanged else 200, began)
         await _send(scope, send, asset, unchanged, _never_changes(path) is not None, policy or self._policy())
 
     def _policy(self) -> str:

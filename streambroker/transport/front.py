@@ -96,9 +96,9 @@ class Front:
         doubled = len(headers) != len(fields)
         if doubled:
             _join_lists(headers, fields)
-        given = headers.get(b"x-request-id", b"")
+        given = headers.get(b"x-request-id")
         scope["streambroker.request_id"] = (
-            given if _REQUEST_ID(given) else b"%b-%x" % (self._prefix, next(self._numbers))
+            given if given is not None and _REQUEST_ID(given) else b"%b-%x" % (self._prefix, next(self._numbers))
         )
         client = scope.get("client")
         address = client[0] if client else ""

@@ -12,6 +12,8 @@ from streambroker.transport.counting import Refused
 from streambroker.transport.credentials import bearer
 from streambroker.transport.limiting import Kind, RateLimits, counted_as, network
 
+_REMEMBERED, _REMEMBERED_BYTES = 1_024, 1_024
+
 
 def recognized(scope: Scope) -> None:
     """Tell the server that somebody is known on this connection: it is a stranger's no more."""
@@ -37,10 +39,45 @@ class Gate:
         self._authenticate = authenticate
         self._still = still
         self._rates = rates
+        # The words of an `Authorization` header, with the token in them, whose it was found to be, and under which name
+        # that counts. It says nothing of whether the token is still good.
+        self._read: dict[bytes, tuple[str, Principal, str]] = {}
 
     def changed(self, username: str) -> None:
         """Somebody's sessions, keys or rights have changed."""
         self.changes += 1
+
+    def at_once(self, scope: Scope, kind: Kind) -> Principal | None:
+        """As `pass_in` for somebody who was here before with the same words and has not used up a share of the limit.
+
+        None, and nothing done, where it takes `pass_in` to say more.
+        """
+        words = scope["streambroker.headers"].get(b"authorization")
+        read = self._read.get(words)
+        if read is None:
+            return None
+        token, known, who = read
+        try:
+            principal = self._authenticate(token)
+        except Unauthenticated:
+            return None
+        if principal is not known or not self._rates.take(kind, who):
+            del self._read[words]
+            return None
+        scope["streambroker.user"] = principal.username
+        scope["streambroker.limited"] = (kind, who)
+        recognized(scope)
+        return principal
+
+    def _remember(self, scope: Scope, principal: Principal) -> None:
+        """What `at_once` needs; called where somebody was let in."""
+        headers = scope["streambroker.headers"]
+        words = headers[b"authorization"]
+        if len(words) > _REMEMBERED_BYTES:
+            return
+        if len(self._read) >= _REMEMBERED:
+            self._read.clear()
+        self._read[words] = bearer(headers), principal, counted_as(principal)
 
     def recognize(self, scope: Scope) -> Principal:
         """Who asks. Raises `Unauthenticated`."""
@@ -82,7 +119,14 @@ class Gate:
             await self.admit(scope, None, Kind.DEFAULT)
             raise
         await self.admit(scope, principal, kind)
+        self._remember(scope, principal)
         return principal
+
+    def told_lines(self, scope: Scope) -> bytes:
+        """As `told`, as lines of a head."""
+        limited = scope.get("streambroker.limited")
+        standing = None if limited is None else self._rates.standing(*limited)
+        return b"" if standing is None else standing.lines()
 
     def told(self, scope: Scope) -> tuple[tuple[bytes, bytes], ...]:
         """The headers that tell a client how it stands with its limit."""

@@ -72,7 +72,7 @@ class Call:
         name = self.params["queue"]
         if not is_queue_name(name):
             raise invalid("/queue", "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
-        require(self.user, action, name)
+        require(self.principal or self.user, action, name)
         return name
 
     def message_id(self) -> int:
@@ -95,6 +95,11 @@ class Call:
             if len(self._query) != len(pairs):
                 raise invalid("", "a query parameter is given twice")
         return self._query
+
+    def without_query(self) -> None:
+        """For a call that takes no parameters. Raises `Invalid` where there are some."""
+        for name in self.query:
+            raise invalid(f"/{name}", "this call has no such parameter")
 
     def options(self, type_: type[Q]) -> Q:
         """The query as a struct: unknown or wrong parameters are refused. Raises `Invalid`."""
@@ -127,6 +132,8 @@ class Call:
 
     def is_json(self) -> bool:
         """Whether the body says that it is JSON, or nothing at all."""
+        if self.headers.get(b"content-type") == b"application/json":
+            return True
         media = self.media_type()
         return not media or _JSON_TYPES(media) is not None
 
@@ -136,11 +143,21 @@ class Call:
         Raises `TooLarge` above `limit` bytes, `UnsupportedMediaType` for an encoded one, and as `Gate.still_welcome`
         where somebody's rights have changed since its head came.
         """
-        encoding = self.header(b"content-encoding")
-        if encoding and encoding.lower() != "identity":
-            raise UnsupportedMediaType(f"Content-Encoding {encoding} is not taken; send the body as it is")
-        length = self.header(b"content-length")
-        if length and length.isdecimal() and int(length) > limit:
+        if (encoding := self.headers.get(b"content-encoding")) is not None:
+            _check_encoding(encoding.decode("latin-1").strip())
+        whole = self.scope.get("streambroker.answer")
+        body: bytes | None = None if whole is None else whole.body()
+        if body is None:
+            body = await self._received(limit)
+        elif len(body) > limit:
+            raise TooLarge(f"the body has {len(body):,} bytes; at most {limit:,} are taken here")
+        if self._gate is not None and self._gate.changes != self._seen and self.principal is not None:
+            self._gate.still_welcome(self.principal)  # a body may take its time
+        return body
+
+    async def _received(self, limit: int) -> bytes:
+        length = self.headers.get(b"content-length", b"").strip()
+        if length.isdigit() and int(length) > limit:
             raise TooLarge(f"the body has {int(length):,} bytes; at most {limit:,} are taken here")
         parts, size, more = [], 0, True
         while more:
@@ -152,8 +169,6 @@ class Call:
             more = message.get("more_body", False)
             if size > limit:
                 raise TooLarge(f"the body has more than the {limit:,} bytes that are taken here")
-        if self._gate is not None and self._gate.changes != self._seen and self.principal is not None:
-            self._gate.still_welcome(self.principal)  # a body may take its time
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def json(self, decoder: JsonDecoder[T], limit: int = MAX_BODY) -> T:
@@ -178,6 +193,11 @@ class Call:
         """Returns when the client has hung up."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+def _check_encoding(encoding: str) -> None:
+    if encoding and encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"Content-Encoding {encoding} is not taken; send the body as it is")
 
 
 class Streaming(Protocol):

@@ -48,6 +48,11 @@ def problem_reply(error: BrokerError, request_id: bytes) -> Reply:
 
 async def respond(scope: Scope, send: Send, answer: Reply, more: Headers = ()) -> None:
     """Send an answer over HTTP, with `more` headers."""
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    whole = scope.get("streambroker.answer")
+    if whole is not None:
+        await whole(answer.status, head_of(scope, answer, _lines(more)), body)
+        return
     status, content, own = answer
     fields = [(b"x-request-id", scope["streambroker.request_id"]), *more, *own]
     if status != 204:
@@ -56,13 +61,26 @@ async def respond(scope: Scope, send: Send, answer: Reply, more: Headers = ()) -
         elif own[0] is UNTYPED:
             fields.remove(UNTYPED)
         fields.append((b"content-length", b"%d" % len(content)))
-    body = b"" if scope["method"] == "HEAD" else content
-    whole = scope.get("streambroker.answer")
-    if whole is not None:
-        await whole(status, b"%b%b\r\n" % (_ALWAYS_LINES, b"\r\n".join([b"%b: %b" % field for field in fields])), body)
-        return
     await send({"type": "http.response.start", "status": status, "headers": [*ALWAYS, *fields]})
     await send({"type": "http.response.body", "body": body})
+
+
+def head_of(scope: Scope, answer: Reply, more: bytes) -> bytes:
+    """The lines of an answer's head, for `transport.server.whole`; `more` are lines among them."""
+    own, typed = answer.headers, b""
+    if answer.status != 204:
+        if not own or own[0][0] != b"content-type":
+            typed = b"content-type: application/json\r\n"
+        elif own[0] is UNTYPED:
+            own = own[1:]
+        typed = b"%bcontent-length: %d\r\n" % (typed, len(answer.body))
+    return b"".join(
+        (_ALWAYS_LINES, b"x-request-id: ", scope["streambroker.request_id"], b"\r\n", more, _lines(own), typed)
+    )
+
+
+def _lines(fields: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields]) if fields else b""
 
 
 async def refuse(scope: Scope, send: Send, error: BrokerError) -> None:

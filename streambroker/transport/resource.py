@@ -3,52 +3,62 @@
 from __future__ import annotations
 
 import logging
-import time
+import math
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from streambroker.core.errors import BrokerError, Internal, MethodNotAllowed, NotFound
-from streambroker.transport.counting import Requests
+from streambroker.transport.counting import Requests, Tally
 from streambroker.transport.gate import Gate
 from streambroker.transport.http import Call, ClientLeft, Endpoint, Streaming
 from streambroker.transport.limiting import Kind
-from streambroker.transport.problems import Reply, problem_reply, refuse, respond
+from streambroker.transport.problems import Reply, head_of, problem_reply, refuse, respond
 
 log = logging.getLogger(__name__)
 
 _CLIENT_LEFT = 499
 
 
-class Note(Protocol):
-    """Hears of every request that was answered: the access log."""
+class Listener(Protocol):
+    """Hears of requests that were answered: the access log."""
 
-    def __call__(
+    @property
+    def hears_from(self) -> int:
+        """The lowest status that it wants to hear of; the others are counted all the same."""
+        ...
+
+    def note(
         self, method: str, route: str, status: int, user: str | None, request_id: bytes, duration_ms: float, /
-    ) -> None: ...
+    ) -> None:
+        """A request was answered."""
+        ...
 
 
 class Counters:
-    """What `/stats` tells of requests: plain integers, owned by the event loop. `note` hears of each, too.
+    """What `/stats` tells of requests: plain integers, owned by the event loop. `listener` may hear of them, too.
 
     `earlier` are the requests of earlier runs, which only the total holds.
     """
 
-    def __init__(self, note: Note | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, requests: Requests | None = None) -> None:
         self.earlier = 0
         self.long_polls = 0
         self.streams = 0
-        self.requests = Requests()
-        self._note = note
+        self.graphql = 0
+        self.requests = requests or Requests()
+        self._listener = listener
+        self._hears_from = math.inf if listener is None else listener.hears_from
 
-    def answered(self, scope: Scope, method: str, route: str, status: int, began: float) -> None:
-        """A request was answered, that came at `began` by `time.perf_counter`. `route` is a template, never a path."""
-        took_s = time.perf_counter() - began
-        self.requests.note(method, route, status, took_s)
-        if self._note is not None:
-            user = scope.get("streambroker.user")
-            self._note(method, route, status, user, scope["streambroker.request_id"], took_s * 1_000)
+    def answered(self, scope: Scope, tally: Tally, status: int, began: float) -> None:
+        """A request was answered, that came at `began` by `perf_counter`. `tally` is its route's."""
+        took_s = perf_counter() - began
+        tally.note(status, took_s)
+        if status >= self._hears_from and self._listener is not None:
+            user, request_id = scope.get("streambroker.user"), scope["streambroker.request_id"]
+            self._listener.note(tally.method, tally.template, status, user, request_id, took_s * 1_000)
 
     @property
     def total(self) -> int:
@@ -81,40 +91,64 @@ class Resource:
         self._template = template
         self._gate = gate
         self._counters = counters
+        self._tallies = {method: counters.requests.of(method, template) for method in self._endpoints}
         self._allow = ", ".join(sorted(self._endpoints))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        endpoint = self._endpoints.get(scope["method"])
-        method = "*" if endpoint is None else scope["method"]  # which ones there are is the client's to choose
+        began = perf_counter()
+        method = scope["method"]
+        endpoint = self._endpoints.get(method)
         try:
             answer = await self._answer(endpoint, scope, receive)
         except ClientLeft:
-            self._counters.answered(scope, method, self._template, _CLIENT_LEFT, began)
+            self._counters.answered(scope, self._tally(method), _CLIENT_LEFT, began)
             return
         except BrokerError as error:
             answer = problem_reply(error, scope["streambroker.request_id"])
         except Exception:
             request_id = scope["streambroker.request_id"].decode("latin-1")
-            log.exception("%s %s failed", method, self._template, extra={"request_id": request_id})
+            log.exception("%s %s failed", self._tally(method).method, self._template, extra={"request_id": request_id})
             fault = Internal("the broker failed at this; its log says why, under this request's id")
             answer = problem_reply(fault, scope["streambroker.request_id"])
-        self._counters.answered(scope, method, self._template, answer.status, began)
-        if isinstance(answer, Reply):
+        self._counters.answered(scope, self._tally(method), answer.status, began)
+        whole = scope.get("streambroker.answer")
+        if not isinstance(answer, Reply):
+            await answer.answer(scope, send, self._gate.told(scope))
+        elif whole is None:
             await respond(scope, send, answer, self._gate.told(scope))
         else:
-            await answer.answer(scope, send, self._gate.told(scope))
+            body = b"" if method == "HEAD" else answer.body
+            await whole(answer.status, head_of(scope, answer, self._gate.told_lines(scope)), body)
+
+    def _tally(self, method: str) -> Tally:
+        # Which methods there are that the path does not take is the client's to choose: all are one.
+        return self._tallies.get(method) or self._counters.requests.of("*", self._template)
 
     async def _answer(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply | Streaming:
         if endpoint is None:
             await self._gate.pass_in(scope, Kind.DEFAULT)
             raise MethodNotAllowed(f"{scope['method']} is not for this path; it takes {self._allow}", self._allow)
+        gate, kind = self._gate, endpoint.limit
         principal = None
         if endpoint.public:
-            await self._gate.admit(scope, None, endpoint.limit)
-        else:
-            principal = await self._gate.pass_in(scope, endpoint.limit)
-        return await endpoint.handler(Call(scope, receive, principal, self._gate))
+            await gate.admit(scope, None, kind)
+        elif kind is None or (principal := gate.at_once(scope, kind)) is None:
+            principal = await gate.pass_in(scope, kind)
+        call = Call(scope, receive, principal, gate)
+        # Probes are answered whatever a load balancer adds to them.
+        if scope["query_string"] and endpoint.query is None and kind is not None:
+            return await _without_query(endpoint, call)
+        return await endpoint.handler(call)
+
+
+async def _without_query(endpoint: Endpoint, call: Call) -> Reply | Streaming:
+    """For a call that takes no parameters: raises `Invalid` where there are some.
+
+    What may not be seen is refused first where the call only looks; one that changes something must not begin.
+    """
+    looked = await endpoint.handler(call) if endpoint.method == "GET" else None
+    call.without_query()
+    return await endpoint.handler(call) if looked is None else looked
 
 
 class Nowhere:
@@ -123,15 +157,16 @@ class Nowhere:
     def __init__(self, gate: Gate, counters: Counters) -> None:
         self._gate = gate
         self._counters = counters
+        self._tally = counters.requests.of("*", "unknown")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
+        began = perf_counter()
         error: BrokerError = NotFound("there is nothing at this path; GET /openapi.json lists what there is")
         try:
             await self._gate.pass_in(scope, Kind.DEFAULT)
         except BrokerError as other:
             error = other
-        self._counters.answered(scope, "*", "unknown", error.status, began)
+        self._counters.answered(scope, self._tally, error.status, began)
         if scope["type"] == "websocket":
             await refuse(scope, send, error)
         else:

@@ -1,4 +1,4 @@
-"""Who consumes what at the moment, by whatever door: subscriptions, parked polls and webhooks."""
+"""Who consumes what at the moment, by whatever door: subscriptions, polls, webhooks, the own program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streambroker.protocol.times import rfc3339
 SAMPLE_MS = 5_000
 """How often a seat's rate is measured: it is one of the last five to ten seconds."""
 
-Kind = Literal["websocket", "long_poll", "webhook"]
+Kind = Literal["websocket", "long_poll", "webhook", "embedded"]
 LeaseMode = Literal["session", "fixed"]
 
 

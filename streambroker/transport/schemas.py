@@ -341,11 +341,12 @@ class QueueStats(msgspec.Struct):
 
 
 class Connections(msgspec.Struct):
-    """Open connections by kind."""
+    """Open connections by kind; `graphql` are its WebSockets."""
 
     websocket: int
     long_poll: int
     sse: int
+    graphql: int
 
 
 class Figures(msgspec.Struct):

@@ -21,7 +21,7 @@ Depth = Sequence[int]
 """How many messages of a queue stand where; indexed by `State`."""
 Depths = Callable[[], Mapping[str, Depth]]
 _NOTHING = (0,) * len(State)
-_NO_CONNECTIONS = schemas.Connections(0, 0, 0)
+_NO_CONNECTIONS = schemas.Connections(0, 0, 0, 0)
 _LOOK_AGAIN_MS = 5_000
 
 
@@ -61,7 +61,8 @@ class Status:
     def figures(self, depth: Depth, whole: bool) -> schemas.Figures:
         """With the messages of these queues together; what others do is told only of the `whole`, else it is 0."""
         counters, usage = self.counters, self.usage
-        connections = schemas.Connections(len(self._sockets.open), counters.long_polls, counters.streams)
+        sockets = len(self._sockets.open)
+        connections = schemas.Connections(sockets, counters.long_polls, counters.streams, counters.graphql)
         return schemas.Figures(
             depth[State.READY] + depth[State.DELAYED],
             depth[State.LEASED],

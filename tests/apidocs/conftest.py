@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import ARGUMENTS, PATIENCE_MS
+from tests.browser.conftest import PATIENCE_MS, browser, chromium, playwright
 from tests.browser.guard import Guard
 from tests.harness import BrokerProcess
-from tests.system.conftest import missing
 from tests.wire.conftest import NO_LIMITS
+
+__all__ = ["browser", "chromium", "playwright"]  # fixtures of this folder too
 
 Visit = Callable[..., Page]
 
@@ -30,19 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     with BrokerProcess(tmp_path_factory.mktemp("apidocs") / "data", env=NO_LIMITS) as running:
         yield running
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        missing("chromium is not installed", possible_here=True)
-        raise AssertionError
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

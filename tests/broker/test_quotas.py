@@ -241,9 +241,7 @@ async def test_leases_from_before_a_restart_count() -> None:
     async with running() as world:
         await filled(world)
         held = await world.take(limit=2, user="mia")
-        again = World(quotas=Quotas(max_in_flight_per_user=3))
-        again.broker._store = world.store
-        again.store = world.store
+        again = World(store=world.store, quotas=Quotas(max_in_flight_per_user=3))
         await again.broker.start()
         assert len(await again.take(limit=10, user="mia")) == 1
         await settle(again, held[0])

@@ -47,8 +47,8 @@ class World:
         """How many messages all connections hold."""
         return sum(len(s.held) for c in self.sockets.open for s in c.session.subscriptions.values())
 
-    def __init__(self, messages: RateLimitItem | None = None, **options: Any) -> None:
-        self.store = MemoryStore()
+    def __init__(self, messages: RateLimitItem | None = None, store: MemoryStore | None = None, **options: Any) -> None:
+        self.store = store or MemoryStore()
         self.engine = self.store.engine
         self.broker = Broker(self.store, LocalNotifier(), clock, chance=lambda: 0.5, **options)
         self.sockets = Sockets()

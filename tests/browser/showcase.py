@@ -62,6 +62,7 @@ class Showcase:
     picture: str
     text: str
     octets: str
+    webhook: str
 
     @property
     def routes(self) -> dict[str, str]:
@@ -76,6 +77,8 @@ class Showcase:
             "message-image": f"messages/{self.picture}",
             "message-hex": f"messages/{self.octets}",
             "consumers": "consumers",
+            "webhooks": "webhooks",
+            "webhooks-one": self.webhook,
             "users": "users",
             "keys": "keys",
             "logs": "logs",
@@ -116,6 +119,7 @@ class Showcase:
             dead=queues["orders.dead"].browse()[0]["message_id"],
             picture=_publish_bytes(queues["thumbnails"], png(), "image/png"),
             text=_publish_bytes(queues["audit"], "Olá,\n\nthis is <b>not</b> bold.\n".encode(), "text/plain"),
+            webhook=_webhooks(api),
             octets=_publish_bytes(queues["audit"], bytes(range(256)) * 20, "application/octet-stream"),
         )
 
@@ -156,6 +160,19 @@ def _work(queue: Queue, messages: Messages) -> tuple[str, str]:
 
 def _order(at: int) -> dict[str, Any]:
     return {"order": 1000 + at, "customer": f"customer-{at % 9}", "currency": "EUR", "total": at * 12.5}
+
+
+def _webhooks(api: httpx.Client) -> str:
+    """Some webhooks, none of which finds anybody; the route of one with a log."""
+    urls = {"invoices.created": "https://192.0.2.1/hooks/invoices", "orders": "http://127.0.0.1:9/hooks/orders"}
+    routes = []
+    for queue, url in urls.items():
+        given = {"url": url, "description": f"{queue} for the shop", "disabled": True, "timeout_ms": 500}
+        made = api.post(f"/queues/{queue}/webhooks", content=body(given), headers=JSON)
+        assert made.status_code == 201, made.text
+        assert api.post(f"/queues/{queue}/webhooks/{made.json()['id']}/test").status_code == 200
+        routes.append(f"webhooks?queue={queue}&id={made.json()['id']}")
+    return routes[-1]
 
 
 def _accounts(api: httpx.Client) -> None:

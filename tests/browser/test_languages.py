@@ -72,5 +72,5 @@ def test_no_text_is_missing_on_any_page(visit: Visit, showcase: Showcase, locale
 
 def page_of(route: str) -> str:
     """The page that a route leads to: `queues/orders` is shown by `queue`."""
-    first, _, rest = route.partition("/")
+    first, _, rest = route.partition("?")[0].partition("/")
     return first.removesuffix("s") if rest else first

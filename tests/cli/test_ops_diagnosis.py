@@ -64,6 +64,10 @@ WAITS = {"pending": 10}
             QueueLook(queue(counts={"failed": 3}), failed=[MessageInfo("m1", "q", "failed", error="boom")]),
             "everything in it failed (3); one of the errors: boom",
         ),
+        (
+            QueueLook(queue(counts={"failed": 3}), failed=[MessageInfo("m1", "q", "failed", error="boom\n" * 1_000)]),
+            "one of the errors: " + "boom " * 39 + "boom…",
+        ),
         (QueueLook(queue(config={"dead_letter_queue": "dead"})), "dead-letter queue dead does not exist"),
         (
             QueueLook(queue(config={"dead_letter_queue": "dead"}), letters=queue("dead", counts={"pending": 4})),

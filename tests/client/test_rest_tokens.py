@@ -8,7 +8,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from streambroker.client.errors import Forbidden, ProblemDocument, RefreshRaced, Unauthenticated
+from streambroker.client import Client
+from streambroker.client.errors import Forbidden, ProblemDocument, RefreshRaced, StreambrokerTimeout, Unauthenticated
 from streambroker.client.models import Tokens
 from streambroker.client.rest import Rest
 from streambroker.client.tokens import FixedToken, Session
@@ -182,3 +183,32 @@ async def test_url_and_token_come_from_the_environment_where_none_are_given() ->
 
 def test_a_pair_does_not_show_its_tokens() -> None:
     assert "secret" not in repr(Tokens("secret-a", "secret-r", 900))
+
+
+def test_white_space_around_a_token_is_taken_off() -> None:
+    assert asyncio.run(FixedToken(" sbk_key\r\n").token()) == "sbk_key"
+
+
+@pytest.mark.parametrize("secret", ["sbk_se\r\ncret", "sbk_clé", "\x00"])
+def test_what_no_token_can_be_is_refused_and_not_told(secret: str) -> None:
+    with pytest.raises(ValueError, match="characters that no token has") as refused:
+        Client("http://127.0.0.1:1", token=secret)
+    assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:x", "nonsense", "ftp://127.0.0.1"])
+def test_what_is_no_url_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match="is not the URL of a broker") as refused:
+        Client(url)
+    assert url in str(refused.value)
+
+
+def test_a_client_says_that_it_is_for_one_event_loop() -> None:
+    async def use(client: Client) -> None:
+        with pytest.raises(StreambrokerTimeout):
+            await client.publish("q", 1, timeout=0.01)  # nobody is there
+
+    client = Client("http://127.0.0.1:1", token="key")
+    asyncio.run(use(client))
+    with pytest.raises(RuntimeError, match="one event loop"):
+        asyncio.run(client.publish("q", 1))

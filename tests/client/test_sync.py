@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -180,3 +181,51 @@ def test_ctrl_c_while_it_waits_for_a_message_is_a_keyboard_interrupt_and_nothing
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("interrupted None 0\n", "", 0)
+
+
+def threads() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if one.name == "streambroker client"}
+
+
+def test_a_client_that_is_dropped_is_closed_and_its_thread_ends(broker: BrokerProcess, queue: str) -> None:
+    before = threads()
+    client = SyncClient(broker.url, token=broker.token(), environment={})
+    client.queues.create(queue, max_attempts=1)
+    client.publish(queue, 1)
+    messages = client.consume(queue)
+    assert next(messages).attempt == 1
+    (thread,) = threads() - before
+    del client, messages
+    thread.join(15)
+    assert not thread.is_alive()
+    with SyncClient(broker.url, token=broker.token(), environment={}) as other:
+        again = other.receive(queue, wait_ms=5_000)
+        assert again is not None and again.attempt == 2  # given back by a clean close: a failure would have ended it
+        again.ack()
+
+
+def test_a_message_keeps_its_client_alive(broker: BrokerProcess, queue: str) -> None:
+    before = threads()
+    client = SyncClient(broker.url, token=broker.token(), environment={})
+    client.publish(queue, 1)
+    message = client.receive(queue)
+    assert message is not None
+    (thread,) = threads() - before
+    del client
+    message.ack()
+    assert message.settled
+    del message
+    thread.join(15)
+    assert not thread.is_alive()
+
+
+def test_a_client_in_a_cycle_of_garbage_is_closed_when_it_is_collected(broker: BrokerProcess, queue: str) -> None:
+    before = threads()
+    client = SyncClient(broker.url, token=broker.token(), environment={})
+    client.publish(queue, 1)
+    client.cycle = client  # type: ignore[attr-defined]
+    (thread,) = threads() - before
+    del client
+    gc.collect()
+    thread.join(15)
+    assert not thread.is_alive()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,17 @@ def test_a_value_on_a_bound_belongs_under_it() -> None:
         histogram.add(value)
     assert histogram.counts == [2, 2, 2]
     assert histogram.total == 1_023
+
+
+@given(st.lists(st.floats(-20, 20) | st.sampled_from([0, 1, 1.5, 5, 5.5, 10, 11]), max_size=30))
+def test_where_the_value_before_it_was_counted_does_not_matter(values: list[float]) -> None:
+    histogram, bounds = Histogram(1, 5, 10), (1, 5, 10)
+    for value in values:
+        histogram.add(value)
+    assert histogram.counts == [
+        sum(low < value <= high for value in values)
+        for low, high in zip((-math.inf, *bounds), (*bounds, math.inf), strict=True)
+    ]
 
 
 @given(st.lists(st.integers(0, 12) | st.integers(), max_size=30))

@@ -19,7 +19,7 @@ from tests.docs.pages import PAGES, ROOT
 # A new reason not to run something is a decision: raise it here, in the change that brings it.
 NOT_RUN = 29
 
-PROSE = {"text", "mermaid"}
+PROSE = {"text"}
 # What is shown as plain text and is something to type all the same.
 TYPED = re.compile(
     r"(?:\$ |(?:curl|docker|kubectl|make|pip3?|python3?|streambroker|sudo|systemctl|npm|npx) )", re.MULTILINE

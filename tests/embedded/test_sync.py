@@ -113,3 +113,16 @@ def test_no_thread_is_left(broker: SyncBroker) -> None:
 def test_a_broker_that_is_not_open_says_so() -> None:
     with pytest.raises(RuntimeError, match="with SyncBroker"):
         SyncBroker().publish("q", 1)
+
+
+def test_a_broker_that_is_dropped_lets_go_of_its_data(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    broker = SyncBroker(tmp_path)
+    broker.open()
+    broker.publish("q", 1)
+    (thread,) = (one for one in set(threading.enumerate()) - before if one.name == "streambroker client")
+    del broker
+    thread.join(15)
+    assert not thread.is_alive()
+    with SyncBroker(tmp_path) as again:
+        assert again.receive("q") is not None

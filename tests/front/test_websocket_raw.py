@@ -56,6 +56,12 @@ def test_the_largest_frame_is_taken_and_one_byte_more_is_not(unharmed: BrokerPro
         assert close_code(raw) == 4413
 
 
+def test_who_goes_on_sending_too_much_is_told_why_and_not_reset(unharmed: BrokerProcess) -> None:
+    with websocket(unharmed) as raw:
+        assert raw.send(frame(b"x" * 3_000_000)), "the connection was reset in the middle of the frame"
+        assert close_code(raw) == 4413
+
+
 @pytest.mark.parametrize("size", [1_000, 100_000])
 def test_fragments_count_together(unharmed: BrokerProcess, size: int) -> None:
     before = resident_kib(unharmed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,31 +12,19 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from graphql import introspection_from_schema
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from streambroker.transport.graphql.schema import SCHEMA
-from tests.browser.conftest import ARGUMENTS, PATIENCE_MS
+from tests.browser.conftest import browser, chromium, playwright
 from tests.browser.guard import Guard
 from tests.harness import PASSWORD, BrokerProcess
-from tests.system.conftest import missing
 from tests.wire.doors import Queue
 from tests.wire.people import SECRET, grant, somebody
 
+__all__ = ["browser", "chromium", "playwright"]  # fixtures of this file too
+
 FILES = Path(__file__).parents[2] / "web" / "graphiql"
 SCHEMA_FILE = FILES / "schema.json"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        missing("chromium is not installed", possible_here=True)
-        raise AssertionError
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

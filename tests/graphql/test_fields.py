@@ -235,7 +235,7 @@ def test_stats_are_those_of_rest(graph: Graph, queue: Queue) -> None:
     queue.publish_many(1, 2)
     figures = graph.ask("""{ stats {
         pending processing failed processed totalRequests processCpuPercent processMemoryMb uptimeSeconds
-        requestsByRoute requestsByStatus connections { websocket longPoll sse } queues { name pending }
+        requestsByRoute requestsByStatus connections { websocket longPoll sse graphql } queues { name pending }
     } }""")["stats"]
     assert {"name": queue.name, "pending": 2} in figures["queues"]
     assert figures["requestsByRoute"]["POST /graphql"] >= 1

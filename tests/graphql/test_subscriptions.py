@@ -16,7 +16,7 @@ from tests.graphql.conftest import Call, Member
 from tests.graphql.talking import Talk, talk
 from tests.harness import BrokerProcess
 from tests.wire.conftest import NO_LIMITS
-from tests.wire.doors import Queue, fresh_name
+from tests.wire.doors import Queue, eventually, fresh_name
 from tests.wire.people import SECRET, client_of, grant
 
 EVENTS = "subscription($q: String!) { events(queue: $q) { event messageId queue status attempt at dropped } }"
@@ -356,6 +356,18 @@ def test_a_token_that_expires_closes_the_connection(tmp_path: Path) -> None:
     with BrokerProcess(tmp_path / "data", env=env) as broker, talk(broker.ws_url) as connection:
         connection.begin(broker.token())
         assert connection.closed() == 4450
+
+
+def test_connections_are_counted_as_a_kind_of_their_own_while_they_are_open(call: Call, api: httpx.Client) -> None:
+    def counted(number: int) -> bool:
+        line = f'streambroker_connections{{kind="graphql"}} {number}\n'
+        return api.get("/stats").json()["connections"]["graphql"] == number and line in api.get("/metrics").text
+
+    assert eventually(lambda: counted(0))  # those of other tests have ended
+    connection = call()
+    assert eventually(lambda: counted(1))
+    connection.connection.close()
+    assert eventually(lambda: counted(0))
 
 
 def test_a_user_has_so_many_connections_and_no_more(tmp_path: Path) -> None:

@@ -261,6 +261,55 @@ test("a client without any WebSocket polls", async (t) => {
   assert.equal(consumer.transport, "long-poll");
 });
 
+test("long polls hold nothing that nobody has seen", async (t) => {
+  const c = client(t);
+  const queue = fresh();
+  await c.queues.create(queue, { max_attempts: 1 });
+  await c.publishMany(queue, Array.from({ length: 5 }, (_, content) => ({ content })));
+  const consumer = c.consume(queue, { transport: "long-poll", credit: 5 });
+  const { value } = await consumer.next();
+  assert.equal((await c.queues.get(queue)).counts.processing, 1);
+  const both = await Promise.all([consumer.next(), consumer.next()]);
+  assert.deepEqual(both.map((one) => one.value.content), [1, 2]);
+  assert.equal((await c.queues.get(queue)).counts.processing, 3);
+  for (const message of [value, both[0].value, both[1].value]) await message.ack();
+  await consumer.return();
+  const { counts } = await c.queues.get(queue);
+  assert.deepEqual([counts.pending, counts.processing, counts.processed, counts.failed], [2, 0, 3, 0]);
+  assert.equal((await c.receive(queue)).attempt, 1);
+});
+
+test("a long poll that is given up while it waits takes nothing along", async (t) => {
+  const c = client(t);
+  const queue = fresh();
+  await c.queues.create(queue, { max_attempts: 1 });
+  const controller = new AbortController();
+  const next = c.consume(queue, { transport: "long-poll", signal: controller.signal }).next();
+  await until(async () => (await c.queues.get(queue)).consumers === 1);
+  controller.abort(new Error("enough"));
+  await assert.rejects(next, /enough/);
+  await until(async () => (await c.queues.get(queue)).consumers === 0);
+  await c.publish(queue, 1);
+  assert.equal((await c.receive(queue, { waitMs: 5_000 })).attempt, 1);
+});
+
+test("a worker by long polls that is stopped fails no message that it had not begun", async (t) => {
+  const c = client(t);
+  const queue = fresh();
+  await c.queues.create(queue, { max_attempts: 1 });
+  await c.publishMany(queue, Array.from({ length: 40 }, (_, content) => ({ content })));
+  const controller = new AbortController();
+  let begun = 0;
+  const handler = async () => {
+    if ((begun += 1) === 10) controller.abort();
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  await c.work(queue, handler, { transport: "long-poll", concurrency: 4, signal: controller.signal });
+  await until(async () => (await c.queues.get(queue)).counts.pending + begun === 40);
+  const { counts } = await c.queues.get(queue);
+  assert.deepEqual([counts.processing, counts.processed, counts.failed], [0, begun, 0]);
+});
+
 test("a worker acks what its handler returns from, and nacks what it throws at", async (t) => {
   const c = client(t);
   const queue = fresh();

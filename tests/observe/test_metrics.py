@@ -156,7 +156,7 @@ async def test_storage_that_is_full_says_of_what() -> None:
 async def test_requests_count_by_route_and_status_and_take_time_by_its_class() -> None:
     requests = Requests()
     for status, took in ((200, 0.5), (204, 2), (404, 0.1)):
-        requests.note("GET", "/queues/{queue}", status, took)
+        requests.of("GET", "/queues/{queue}").note(status, took)
     found = await collected(node(requests, Refused()))
     labels = "method=GET route=/queues/{queue} status="
     assert [found[f"streambroker_http_requests_total {labels}{status}"] for status in (200, 204, 404)] == [1, 1, 1]
@@ -167,7 +167,7 @@ async def test_requests_count_by_route_and_status_and_take_time_by_its_class() -
 
 async def test_who_was_turned_away_is_counted_by_what_was_tried() -> None:
     requests, refused = Requests(), Refused()
-    requests.note("POST", "/login", 401, 0.1)
+    requests.of("POST", "/login").note(401, 0.1)
     for given in (None, b"", b"Bearer sbk_1", b"sbk_2", b"Bearer eyJ", b"eyJ", b"Basic x"):
         refused.unknown(given)
     refused.limited(Kind.MESSAGES, 5)

@@ -29,7 +29,7 @@ PARTS = re.compile(r"_(?:bucket|count|sum)$")
 def exposed() -> str:
     """What a broker with one queue and one answered request tells."""
     waits, turns, requests, refused = Waits(), Turns(), Requests(), Refused()
-    requests.note("GET", "/queues", 200, 0.1)
+    requests.of("GET", "/queues").note(200, 0.1)
     figures = StoreFigures(turns.messages, turns.seconds, sync_times(), 0, 0, 0, 0, 0, False, False)
     node = NodeCollector(
         NodeSources(

@@ -169,6 +169,7 @@ async def kept(theatre: Theatre, queue: str) -> int:
     """How many events of the queue a stream can go back to."""
     watcher = await theatre.watch(queue=queue, last_event_id="nonsense")
     watcher.leave()
+    await turns()
     return len(watcher.events()) - 1
 
 
@@ -186,6 +187,70 @@ async def test_many_queues_share_what_is_kept_of_all(monkeypatch: pytest.MonkeyP
             await theatre.watch(queue=name)
             await theatre.publish(*[b"x"] * 30, queue=name)
         assert [await kept(theatre, name) for name in "abcde"] == [4] * 5
+
+
+@in_virtual_time
+async def test_who_watches_many_queues_shortens_no_window_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "WINDOW", 10)
+    monkeypatch.setattr(tape, "WINDOWS", 40)
+    async with running() as theatre:
+        await theatre.watch()
+        await theatre.publish(*[b"x"] * 30)
+        for name in (f"open.{number}" for number in range(30)):
+            await theatre.queue(name)
+            await theatre.watch(user="mia", queue=name)
+        await theatre.publish(*[b"x"] * 30)
+        await theatre.publish(*[b"x"] * 30, queue="open.0")
+        assert (await kept(theatre, "q"), await kept(theatre, "open.0")) == (10, 1)
+        together = sum(kept_by.most for kept_by in theatre.events.tapes.all())
+        assert together == 10 + 30 * 1
+
+
+@in_virtual_time
+async def test_what_several_watch_is_kept_out_of_all_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "WINDOW", 10)
+    monkeypatch.setattr(tape, "WINDOWS", 20)
+    async with running() as theatre:
+        names = [f"open.{number}" for number in range(5)]
+        for name in names:
+            await theatre.queue(name)
+            await theatre.watch(user="mia", queue=name)
+        assert theatre.events.tapes.most("open.0") == 4  # alone, it has all
+        other = await theatre.watch(queue="open.0")
+        assert (theatre.events.tapes.most("open.0"), theatre.events.tapes.most("open.1")) == (10, 2)
+        other.leave()
+        await turns()
+        assert theatre.events.tapes.most("open.0") == 4
+
+
+@in_virtual_time
+async def test_what_nobody_watches_any_more_is_kept_out_of_the_share_of_who_left_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tape, "WINDOW", 10)
+    monkeypatch.setattr(tape, "WINDOWS", 20)
+    async with running() as theatre:
+        for name in ("open.0", "open.1", "open.2"):
+            await theatre.queue(name)
+            (await theatre.watch(user="mia", queue=name)).leave()
+        await turns()
+        assert theatre.events.tapes.most("open.0") == 6
+        await theatre.watch(queue="open.0")  # taken up by another one, who pays for it now
+        assert [theatre.events.tapes.most(name) for name in ("open.0", "open.1")] == [10, 5]
+        await asyncio.sleep(tape.LINGER_S + 1)
+        assert [one.queue for one in theatre.events.tapes.all()] == ["open.0"]
+
+
+@in_virtual_time
+async def test_who_leaves_many_queues_has_none_of_others_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "MOST_LINGERING", 3)
+    async with running() as theatre:
+        (await theatre.watch()).leave()
+        for name in (f"open.{number}" for number in range(9)):
+            await theatre.queue(name)
+            (await theatre.watch(user="mia", queue=name)).leave()
+            await turns()
+        assert sorted(theatre.broker.events.watched) == ["open.7", "open.8", "q"]
 
 
 @in_virtual_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -180,6 +181,20 @@ def test_without_a_quota_there_is_none(tmp_path: Path) -> None:
     with closing(store.engine):
         for _ in range(40):
             assert isinstance(store.publish(100_000), Published)
+
+
+def test_a_purge_takes_far_less_room_than_it_makes(tmp_path: Path) -> None:
+    engine = SqliteEngine(open_writer(tmp_path), START)
+    log = tmp_path / "streambroker.db-wal"
+    bench = Bench(SpecificationSubject())
+    with closing(engine):
+        engine.turn([SaveQueue("q", QueueConfig(), False, START)])
+        for _ in range(20):
+            engine.turn([bench.publishing(bench.drafts(1, content=b'"' + b"x" * 500_000 + b'"'), "q")])
+        with closing(sqlite3.connect(tmp_path / "streambroker.db")) as beside:
+            beside.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert engine.turn([Purge("q", (State.READY,), 100)]) == [20]
+        assert 0 < log.stat().st_size < MIB  # of the 10 MB that they held
 
 
 def test_a_quota_that_was_used_up_is_so_after_a_restart(tmp_path: Path) -> None:

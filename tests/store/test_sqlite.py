@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,18 @@ from streambroker.core.lifecycle import Event
 from streambroker.core.message import Draft, State, Status
 from streambroker.core.policy import QueueConfig
 from streambroker.core.timeline import RESTARTED, Mark
-from streambroker.store.contract import Claim, Command, Delete, Depth, DropQueue, Overdue, SaveQueue, Settle, Sweep
+from streambroker.store.contract import (
+    Claim,
+    Command,
+    Delete,
+    Depth,
+    DropQueue,
+    Overdue,
+    Purge,
+    SaveQueue,
+    Settle,
+    Sweep,
+)
 from streambroker.store.sql import connection as opening
 from streambroker.store.sql import engine as engines
 from streambroker.store.sql import reads
@@ -146,6 +158,7 @@ def ignored(error: StorageFailed) -> None:
         ("foreign_keys", 0),
         ("busy_timeout", 5_000),
         ("temp_store", 2),
+        ("secure_delete", 2),  # fast: zeros over what is deleted only where they cost no room
         ("journal_size_limit", 64 << 20),
         ("cache_size", -32 * 1024),
     ],
@@ -302,6 +315,27 @@ def test_a_migration_that_fails_changes_nothing_and_keeps_those_before_it(sqlite
     assert "half_done" not in names
 
 
+def test_a_migration_that_fails_at_each_start_leaves_its_first_copy_alone(
+    sqlite: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = migrations()[-1][0]
+    for start in (1_000, 1_000, 1_001, 1_002):
+        monkeypatch.setattr("time.time", partial(float, start))
+        with pytest.raises(sqlite3.Error, match="already exists"):
+            migrate(sqlite.connection, sqlite.directory, [*migrations(), (last + 1, BROKEN[1])])
+        sqlite.connection.rollback()
+    assert [file.name for file in sqlite.directory.glob("backup*")] == [f"backup-schema-{last}-1000.db"]
+
+
+def test_a_copy_that_was_cut_short_is_made_anew(sqlite: Sqlite) -> None:
+    (sqlite.directory / "backup-schema.part").write_bytes(b"half")
+    last = migrations()[-1][0]
+    migrate(sqlite.connection, sqlite.directory, [*migrations(), (last + 1, SECOND[1])])
+    (backup,) = sqlite.directory.glob("backup*")
+    with closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone()[0] == last
+
+
 def test_the_file_of_a_newer_broker_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with opened(tmp_path) as sqlite:
         sqlite.publish()
@@ -429,6 +463,37 @@ def test_a_dropped_queue_that_was_not_swept_is_swept_after_a_crash(sqlite: Sqlit
     with opened(crashed(sqlite, tmp_path / "crashed")) as again:
         assert again.apply(Sweep(START, 10)) is False
         assert again.connection.execute("SELECT count(*) FROM message WHERE queue_id = 1").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("way", ["deleted", "purged", "retired", "swept"])
+def test_the_newest_id_is_known_after_a_crash_though_its_message_is_gone(
+    sqlite: Sqlite, tmp_path: Path, way: str
+) -> None:
+    sqlite.save("other")
+    sqlite.publish()
+    (newest,) = sqlite.publish(queue="other")
+    match way:
+        case "deleted":
+            sqlite.apply(Delete(newest.id))
+        case "purged":
+            assert sqlite.apply(Purge("other", (State.READY,), 10)) == 1
+        case "retired":
+            (held,) = sqlite.take(queue="other")
+            sqlite.apply(sqlite.bench.settling(wish(held, Event.ACK)))
+            sqlite.apply(Overdue(sqlite.bench.now + 2 * QueueConfig().retention_ms, 10))
+        case "swept":
+            sqlite.apply(DropQueue("other"))
+            sqlite.apply(Sweep(sqlite.bench.now, 10))
+    assert sqlite.connection.execute("SELECT id FROM message WHERE id = ?", (newest.id,)).fetchall() == []
+    with opened(crashed(sqlite, tmp_path / "after")) as after:
+        assert after.engine.last_id() == newest.id
+
+
+def test_deleting_what_is_not_the_newest_keeps_nothing(sqlite: Sqlite) -> None:
+    first, newest = sqlite.publish(2)
+    sqlite.apply(Delete(first.id))
+    assert sqlite.connection.execute("SELECT count(*) FROM totals").fetchone()[0] == 0
+    assert sqlite.engine.last_id() == newest.id
 
 
 async def test_the_newest_id_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -127,6 +127,30 @@ async def test_a_name_without_an_address_is_an_error_and_few_of_many_are_tried()
     assert len(await Vetting((), many).addresses(target("https://hooks.example/"))) == 4
 
 
+async def test_names_that_hang_take_no_places_from_those_that_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host.endswith("hangs.example"):
+            answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = Resolver()
+    await resolver("answers.example", 443)
+    hanging = [asyncio.create_task(resolver(f"{n}.hangs.example", 443)) for n in range(2 * MAX_LOOKUPS)]
+    await asyncio.sleep(0)
+    try:
+        assert await asyncio.wait_for(resolver("answers.example", 443), 5) == ["192.0.2.1"]
+        stranger = asyncio.create_task(resolver("new.example", 443))
+        await asyncio.wait({stranger}, timeout=0.05)
+        assert not stranger.done()  # every place for names that are not known yet is taken
+    finally:
+        answered.set()
+    assert await stranger == ["192.0.2.1"]
+    await asyncio.gather(*hanging)
+
+
 async def test_a_name_that_hangs_keeps_one_thread_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name server is the webhook's owner's; requests to it come as fast as messages do."""
     answered, asked = threading.Event(), list[str]()

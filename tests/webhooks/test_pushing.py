@@ -243,6 +243,21 @@ async def test_a_verdict_that_the_store_refuses_is_given_again() -> None:
 
 
 @in_virtual_time
+async def test_the_next_request_does_not_wait_for_the_commit_of_the_last_ones_and_yet_few_are_unsettled() -> None:
+    async with pushing(replace(WEBHOOK, concurrency=1)) as (world, receiver, push):
+        receiver.open.clear()
+        await world.publish(*[b"1"] * 20)
+        await receiver.until(1)
+        world.engine.refuse(Settle, 10, StorageFull("the disk has no room"))
+        receiver.open.set()
+        await receiver.until(4)
+        await turns()
+        assert (len(receiver.at), push.in_flight) == (4, 4)
+        await settled(world, *[State.PROCESSED] * 20)
+        assert len(receiver.at) == 20
+
+
+@in_virtual_time
 async def test_a_fault_of_our_own_is_a_failure_and_holds_no_message_for_ever() -> None:
     async with pushing() as (world, receiver, push):
         receiver.fault = RuntimeError("a fault of the test's")

@@ -18,7 +18,7 @@ from tests.wire import conformance
 from tests.wire.rawjson import member
 
 PROTOCOL = "streambroker.v1+json"
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 Frame = dict[str, Any]
 

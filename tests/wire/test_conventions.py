@@ -187,7 +187,7 @@ def test_stats_count_what_happened(api: httpx.Client, queue: Queue, messages: Me
     assert stats["process_memory_mb"] > 1
     assert isinstance(stats["process_cpu_percent"], int | float)
     assert stats["uptime_seconds"] >= 0
-    assert set(stats["connections"]) == {"websocket", "long_poll", "sse"}
+    assert set(stats["connections"]) == {"websocket", "long_poll", "sse", "graphql"}
     assert stats["connections"]["websocket"] >= 1
     assert stats["requests_by_status"]["200"] >= 1
     assert any(re.fullmatch(r"POST /queues/\{\w+\}/messages/batch", route) for route in stats["requests_by_route"])

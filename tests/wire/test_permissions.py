@@ -73,7 +73,8 @@ NEEDS: dict[str, str | None] = {
 }
 # Figures of all queues: `view` on `*`, which no grant of the matrix is.
 EVERYTHING = "everything"
-NEEDS |= {"GET /metrics": EVERYTHING, "GET /consumers": None, "DELETE /consumers/{consumer_id}": None}
+NEEDS |= {"GET /metrics": EVERYTHING}
+NEEDS |= {"GET /consumers": None, "DELETE /consumers/{consumer_id}": None, "GET /webhooks": None}
 # What only a session may do, whatever its rights: a key cannot log itself out or make another one.
 SESSION_ONLY = {"POST /logout", "POST /users/me/password", "POST /api-keys", "DELETE /api-keys/{key_id}"}
 # What only the session of an admin may do: a key that leaked must not make itself a user that outlives it.

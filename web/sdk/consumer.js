@@ -26,6 +26,7 @@ export class Consumer {
   /** @type {Polling | null} */
   #polling = null;
   #started = false;
+  #resting = false;
   #aborted = () => void this.#stop({ error: this.#signal?.reason });
 
   /**
@@ -60,7 +61,24 @@ export class Consumer {
     /** @type {import("./waiting.js").Deferred<IteratorResult<Message>>} */
     const waiting = deferred();
     this.#waiting.push(waiting);
+    this.#polling?.wanted();
     return waiting.promise;
+  }
+
+  /** How many wait for a message. */
+  get waiting() {
+    return this.#waiting.length;
+  }
+
+  /**
+   * Where each message has to be asked for, no more are: who waits hears of the end, and leases are kept until
+   * `return`. A subscription goes on until then, for its end gives back what nobody has seen.
+   */
+  rest() {
+    this.#resting = true;
+    if (!this.#polling) return;
+    this.#polling.rest();
+    for (const waiting of this.#waiting.splice(0)) waiting.resolve({ value: undefined, done: true });
   }
 
   /** @returns {Promise<IteratorResult<Message>>} */
@@ -107,6 +125,7 @@ export class Consumer {
   }
 
   blocked() {
+    if (this.#resting) return;
     if (this.#transport === "auto") return this.#poll();
     this.fail(new Error("no WebSocket can be opened to the broker"));
   }
@@ -120,15 +139,14 @@ export class Consumer {
     this.#started = true;
     this.#signal?.removeEventListener("abort", this.#aborted);
     this.#client.consumers.delete(this);
-    const unseen = this.#buffer.splice(0);
-    const released = this.#release(unseen);
+    this.#buffer.length = 0;
+    const released = this.#release();
     for (const waiting of this.#waiting.splice(0)) this.#last().then(waiting.resolve, waiting.reject);
     await released;
   }
 
-  /** @param {Message[]} unseen */
-  async #release(unseen) {
-    if (this.#polling) await this.#polling.stop(unseen);
+  async #release() {
+    if (this.#polling) this.#polling.stop();
     else if (this.#subscription) await this.#client.channel.unsubscribe(this.#subscription);
   }
 

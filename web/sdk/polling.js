@@ -1,6 +1,7 @@
 /**
  * Consuming by REST, where WebSockets do not get through: one long poll after the other. Its leases have an end, so
- * they are extended for as long as a message is being worked on.
+ * they are extended for as long as a message is being worked on. REST has no clean release: what is given back counts a
+ * failure. So it asks for no more messages than somebody waits for, and none lies here unseen.
  */
 
 import { LeaseLost, StreambrokerError } from "./errors.js";
@@ -11,8 +12,8 @@ import { deferred, pause, pauseMs } from "./waiting.js";
 const WAIT_MS = 30_000;
 /** The answer may take this much longer than the wait. */
 const GRACE_MS = 10_000;
-/** So few at a time, since what is not worked on in the end can be given back only as a failure. */
-const MOST = 10;
+/** The most that the broker gives at a time. */
+const MOST = 1_000;
 const LEASE_MS = 60_000;
 
 /** Owns one consumer's polls and the leases of what they brought. */
@@ -31,7 +32,8 @@ export class Polling {
 
   /**
    * @param {import("./http.js").Http} http @param {import("./settling.js").Settler} settler
-   * @param {import("./channel.js").Wanted} wanted @param {import("./channel.js").Taker} taker
+   * @param {import("./channel.js").Wanted} wanted
+   * @param {import("./channel.js").Taker & {waiting: number}} taker
    */
   constructor(http, settler, wanted, taker) {
     this.#http = http;
@@ -45,13 +47,21 @@ export class Polling {
     void this.#run();
   }
 
-  /** Stops asking; gives back those of its messages that nobody has seen. @param {Message[]} unseen */
-  async stop(unseen) {
+  /** Somebody waits for a message. */
+  wanted() {
+    this.#room.resolve(undefined);
+  }
+
+  /** Asks for no more; what is being worked on is extended until `stop`. */
+  rest() {
     this.#stopped.abort(new DOMException("stopped", "AbortError"));
     this.#room.resolve(undefined);
-    clearInterval(this.#extending); // what somebody still works on keeps its lease until that ends
-    const given = unseen.map((message) => message.nack({ requeue: true, delayMs: 0, reason: "the consumer stopped" }));
-    await Promise.allSettled(given);
+  }
+
+  /** The end: what somebody still works on keeps its lease until that ends. */
+  stop() {
+    this.rest();
+    clearInterval(this.#extending);
   }
 
   /**
@@ -84,7 +94,7 @@ export class Polling {
 
   /** @param {AbortSignal} signal */
   async #poll(signal) {
-    const most = Math.min(MOST, this.#wanted.credit - this.#held.size);
+    const most = Math.min(MOST, this.#taker.waiting, this.#wanted.credit - this.#held.size);
     if (most <= 0) {
       this.#room = deferred();
       await this.#room.promise;
@@ -93,16 +103,28 @@ export class Polling {
     const body = { max: most, wait_ms: WAIT_MS, lease_ms: this.#leaseMs };
     const where = path`/queues/${this.#wanted.queue}/messages/consume`;
     const options = { body, signal, timeoutMs: WAIT_MS + GRACE_MS };
-    this.#take(await this.#http.exchange("POST", where, options, (answer) => answer.text()));
+    const messages = this.#read(await this.#http.exchange("POST", where, options, (answer) => answer.text()));
+    if (signal.aborted) return this.#giveBack(messages);
+    this.#take(messages);
   }
 
-  /** @param {string} text */
-  #take(text) {
+  /** What came in the very moment of the end. @param {Message[]} messages */
+  async #giveBack(messages) {
+    const given = messages.map((message) => message.nack({ requeue: true, delayMs: 0, reason: "the consumer stopped" }));
+    await Promise.allSettled(given);
+  }
+
+  /** @param {string} text @returns {Message[]} */
+  #read(text) {
     const source = new Source(text);
-    const messages = JSON.parse(text).messages.map(
+    return JSON.parse(text).messages.map(
       (/** @type {any} */ fields, /** @type {number} */ at) =>
         new Message(fields, () => source.of(at, "messages"), this),
     );
+  }
+
+  /** @param {Message[]} messages */
+  #take(messages) {
     for (const message of messages) this.#held.add(message);
     if (messages.length === 0) return;
     if (this.#wanted.leaseMode === "fixed") this.#letLater(messages);

@@ -39,21 +39,24 @@ export async function work(consume, handler, { concurrency = 1, signal, onError 
     }
   } finally {
     signal?.removeEventListener("abort", stopped);
+    consumer.rest();
+    if (coming && consumer.transport === "long-poll") await lastOne(coming, handler, onError);
     await Promise.all(running);
     await consumer.return();
-    if (coming) await givenBack(consumer, coming);
+    coming?.catch(() => {});
   }
 }
 
 /**
- * What came after the stop and nobody has looked at. A subscription's end gives it back by itself.
- * @param {import("./consumer.js").Consumer} consumer
+ * What a poll brought in the moment of the stop is worked on too: to give it back would count a failure. A
+ * subscription's end gives it back by itself.
  * @param {Promise<IteratorResult<import("./message.js").Message>>} coming
+ * @param {(message: import("./message.js").Message) => unknown} handler
+ * @param {(error: unknown, message: import("./message.js").Message) => void} onError
  */
-async function givenBack(consumer, coming) {
+async function lastOne(coming, handler, onError) {
   const { value, done } = await coming.catch(() => ({ value: undefined, done: true }));
-  if (done || consumer.transport === "websocket") return;
-  await value.nack({ delayMs: 0, reason: "the worker stopped" }).catch(() => {});
+  if (!done) await handled(value, handler, onError);
 }
 
 /**

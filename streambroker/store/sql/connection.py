@@ -156,6 +156,9 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     connection.execute("PRAGMA temp_store = memory")
+    # Debian's SQLite writes zeros over what is deleted, into the log: a purge would need as much room as it makes, and
+    # on a full disk could not be. Where it costs nothing, zeros are written still.
+    connection.execute("PRAGMA secure_delete = FAST")
     for name, value in _SETTINGS.items():
         connection.execute(f"PRAGMA {name} = {value}")
     for name, value in _SETTINGS.items():
@@ -180,9 +183,21 @@ def migrate(connection: sqlite3.Connection, data_dir: Path, scripts: list[tuple[
     for number, script in steps:
         if number <= version:
             continue
-        if found:
-            backup = data_dir / f"backup-schema-{version}-{int(time.time())}.db"
-            _make_private(backup)
-            connection.execute("VACUUM INTO ?", (str(backup),))
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        backup = _back_up(connection, data_dir, version) if found else None
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.Error:
+            # Nothing was changed. A broker that is started again and again must not fill the disk with copies.
+            if backup and any(copy != backup for copy in data_dir.glob(f"backup-schema-{version}-*.db")):
+                backup.unlink()
+            raise
         version = number
+
+
+def _back_up(connection: sqlite3.Connection, data_dir: Path, version: int) -> Path:
+    """A whole copy of the file as it is now; until it is whole it has another name, which the next try takes again."""
+    backup, part = data_dir / f"backup-schema-{version}-{int(time.time())}.db", data_dir / "backup-schema.part"
+    part.unlink(missing_ok=True)
+    _make_private(part)
+    connection.execute("VACUUM INTO ?", (str(part),))
+    return part.replace(backup)

@@ -103,8 +103,8 @@ class SqliteEngine:
         self._db.execute("COMMIT")
 
     def last_id(self) -> int:
-        """The newest message id, 0 where there is none."""
-        return self._db.execute(sql.LAST_ID).fetchone()[0] or 0
+        """The largest message id that was ever stored, 0 where none was; it may be deleted."""
+        return int(self._db.execute(sql.LAST_ID).fetchone()[0])
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 
@@ -464,7 +464,7 @@ class SqliteEngine:
                     records.append((before.id, record))
         if gone:
             self.catalog.leaving(sql.given(gone))
-            self._db.execute(sql.DELETE, (sql.given(gone),))
+            self._forget(sql.DELETE, (sql.given(gone),))
         self._write(changed)
         self._keep(records)
         self._unsaved += _ROW_BYTES * len(items)
@@ -506,7 +506,7 @@ class SqliteEngine:
         purged, limit = 0, self._chunk(command.limit)
         for state in command.states:
             self.catalog.purging(row, state, limit - purged)
-            gone = self._db.execute(sql.PURGE, (row.id, int(state), limit - purged)).rowcount
+            gone = self._forget(sql.PURGE, (row.id, int(state), limit - purged))
             self.catalog.count(row, state, -gone)
             purged += gone
         self._unsaved += _ROW_BYTES * purged
@@ -517,7 +517,7 @@ class SqliteEngine:
         if before is None:
             return Settled(message_id, "not_found")
         self.catalog.leaving(sql.given([message_id]))
-        self._db.execute(sql.DELETE, (sql.given([message_id]),))
+        self._forget(sql.DELETE, (sql.given([message_id]),))
         self.catalog.count(self.catalog.by_name[before.queue], before.state, -1)
         return settled(before, Ruling(None, before, Fate.GONE))
 
@@ -549,12 +549,20 @@ class SqliteEngine:
         more = self._db.execute(sql.SWEEP_DEDUP, (command.now, limit)).rowcount == limit
         if self.catalog.dropped:
             number = self.catalog.dropped[-1]
-            messages = self._db.execute(sql.SWEEP, (number, limit)).rowcount
+            messages = self._forget(sql.SWEEP, (number, limit))
             records = self._db.execute(sql.DROP_DEDUP, (number, limit)).rowcount
             self._unsaved += _ROW_BYTES * (messages + records)
             if max(messages, records) < limit:
                 self.catalog.forget(number)
         return more or bool(self.catalog.dropped)
+
+    def _forget(self, statement: str, values: tuple[Any, ...]) -> int:
+        """Delete messages, and answer how many. Where the newest is among them its id is kept: none is made twice."""
+        (before,) = self._db.execute(sql.NEWEST).fetchone()
+        deleted = self._db.execute(statement, values).rowcount
+        if before is not None and self._db.execute(sql.NEWEST).fetchone()[0] != before:
+            self._db.execute(sql.KEEP_LAST_ID, (max(before, self.last_id()),))
+        return deleted
 
     # -- small pieces --------------------------------------------------------------------------------------------------
 

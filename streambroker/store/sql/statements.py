@@ -104,7 +104,10 @@ DROP_QUEUE = "UPDATE queue SET name = NULL WHERE id = ?"
 DELETE_QUEUE = "DELETE FROM queue WHERE id = ?"
 
 COUNT = "SELECT queue_id, state, count(*) FROM message GROUP BY queue_id, state"
-LAST_ID = "SELECT max(id) FROM message"
+NEWEST = "SELECT max(id) FROM message"
+# The newest may have been deleted: what it was is kept beside the counters that outlive a restart.
+LAST_ID = f"SELECT max(ifnull(({NEWEST}), 0), ifnull((SELECT count FROM totals WHERE name = 'last_id'), 0))"
+KEEP_LAST_ID = "INSERT OR REPLACE INTO totals (name, count) VALUES ('last_id', ?)"
 SELECT_SESSIONS = f"SELECT {_STANDING} FROM message WHERE state = 2 AND due_at IS NULL AND queue_id = ?"
 # After a restart a session's lease has no session: given back, which is no failure.
 GIVE_BACK = "UPDATE message SET state = 0, due_at = expires_at WHERE state = 2 AND due_at IS NULL AND queue_id = ?"

@@ -71,6 +71,14 @@ class Delivery:
     response: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """How a webhook did of late: its newest request, and how many in a row failed, as far as the log goes back."""
+
+    newest: Delivery | None
+    failures: int
+
+
 class Refused(enum.Enum):
     """Why a webhook was not stored or changed. Nothing changed."""
 
@@ -86,6 +94,10 @@ _INSERT = f"INSERT INTO webhooks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' 
 _UPDATE = f"UPDATE webhooks SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE id = ?"
 _LOGGED = tuple(column.name for column in fields(Delivery))
 _SELECT_LOGGED = f"SELECT {', '.join(_LOGGED)} FROM webhook_deliveries WHERE webhook_id = ?"
+_FAILURES = (
+    "SELECT count(*) FROM webhook_deliveries WHERE webhook_id = ?1 AND id > coalesce((SELECT max(id)"
+    " FROM webhook_deliveries WHERE webhook_id = ?1 AND outcome = 'delivered'), '')"
+)
 # Of a webhook that was deleted meanwhile nothing is kept.
 _INSERT_LOGGED = (
     f"INSERT OR IGNORE INTO webhook_deliveries ({', '.join(_LOGGED)})"
@@ -118,6 +130,22 @@ class Webhooks:
         def work(connection: sqlite3.Connection) -> list[Webhook]:
             where = "WHERE queue = ? AND id > ? ORDER BY id LIMIT ?"
             return _read(connection.execute(f"{_SELECT} {where}", (queue, after, most)))
+
+        return await self._run(work)
+
+    async def every(self, after: str, most: int) -> list[Webhook]:
+        """Those of all queues in the order in which they were made, after the id `after`."""
+
+        def work(connection: sqlite3.Connection) -> list[Webhook]:
+            return _read(connection.execute(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, most)))
+
+        return await self._run(work)
+
+    async def recent(self, webhook_ids: Sequence[str]) -> dict[str, Recent]:
+        """How each of these did of late."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, Recent]:
+            return {webhook_id: _recent(connection, webhook_id) for webhook_id in webhook_ids}
 
         return await self._run(work)
 
@@ -190,6 +218,11 @@ class Webhooks:
             return None if row is None else Delivery(*row)
 
         return await self._run(work)
+
+
+def _recent(connection: sqlite3.Connection, webhook_id: str) -> Recent:
+    row = connection.execute(f"{_SELECT_LOGGED} ORDER BY id DESC LIMIT 1", (webhook_id,)).fetchone()
+    return Recent(None if row is None else Delivery(*row), connection.execute(_FAILURES, (webhook_id,)).fetchone()[0])
 
 
 def _count(connection: sqlite3.Connection, username: str) -> int:

@@ -19,11 +19,6 @@ NOT_INSTALLED = "GraphQL is not installed with this broker: pip install 'streamb
 class GraphQL(Protocol):
     """What a node serves at `/graphql`."""
 
-    @property
-    def connections(self) -> int:
-        """How many WebSockets are open."""
-        ...
-
     def endpoints(self) -> Sequence[Endpoint]:
         """Those that belong to the API."""
         ...
@@ -39,8 +34,6 @@ class GraphQL(Protocol):
 
 class Absent:
     """Nothing but the reason `why`, for whoever is somebody; see `GraphQL`."""
-
-    connections = 0
 
     def __init__(self, why: str, gate: Gate, counters: Counters) -> None:
         self._why = why

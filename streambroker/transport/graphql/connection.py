@@ -42,7 +42,14 @@ class Door(Protocol):
     authenticate: Callable[[str], Principal]
     presence: Presence
     wall: Callable[[], int]
-    open: set[Connection]
+
+    def entered(self, connection: Connection) -> None:
+        """It was accepted."""
+        ...
+
+    def left(self, connection: Connection) -> None:
+        """It has ended."""
+        ...
 
 
 class Connection:
@@ -94,7 +101,7 @@ class Connection:
             self._principal = None
             raise
         recognized(self._scope)
-        self._door.open.add(self)
+        self._door.entered(self)
         self._watch_token()
 
     @property
@@ -165,7 +172,7 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         if self._principal is not None:
-            self._door.open.discard(self)
+            self._door.left(self)
             self._door.presence.leave(self)
         self.ended.set_result(None)
 

@@ -38,13 +38,8 @@ class Doors:
     ) -> None:
         engine, operations = Engine(), Operations(endpoints, broker)
         self._http = GraphQLDoor(engine, operations, gate, limits.max_message_bytes * 4 // 3 + _ENVELOPE_BYTES)
-        self._sockets = SubscriptionDoor(engine, operations, gate, authenticate, presence, wall)
+        self._sockets = SubscriptionDoor(engine, operations, gate, authenticate, presence, counters, wall)
         self._explorer = Explorer(counters)
-
-    @property
-    def connections(self) -> int:
-        """How many WebSockets are open."""
-        return len(self._sockets.open)
 
     def endpoints(self) -> list[Endpoint]:
         """Those that belong to the API."""

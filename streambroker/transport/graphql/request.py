@@ -192,6 +192,7 @@ class Request:
             headers[b"traceparent"] = trace
         return {
             **self._scope,
+            "streambroker.answer": None,  # that of the request itself, and its body
             "path_params": path,
             "query_string": urlencode(query).encode(),
             "streambroker.headers": headers,

@@ -16,6 +16,7 @@ from streambroker.transport.graphql.request import Operations
 from streambroker.transport.limiting import Kind
 from streambroker.transport.presence import Presence
 from streambroker.transport.problems import refuse
+from streambroker.transport.resource import Counters
 
 
 class SubscriptionDoor:
@@ -28,6 +29,7 @@ class SubscriptionDoor:
         gate: Gate,
         authenticate: Callable[[str], Principal],
         presence: Presence,
+        counters: Counters,
         wall: Callable[[], int],
     ) -> None:
         self.engine = engine
@@ -36,7 +38,8 @@ class SubscriptionDoor:
         self.authenticate = authenticate
         self.presence = presence
         self.wall = wall
-        self.open: set[Connection] = set()
+        self._counters = counters
+        self._open: set[Connection] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -46,6 +49,16 @@ class SubscriptionDoor:
             await refuse(scope, send, await self._counted(scope, error))
             return
         await connection.run()
+
+    def entered(self, connection: Connection) -> None:
+        """A connection was accepted."""
+        self._open.add(connection)
+        self._counters.graphql += 1
+
+    def left(self, connection: Connection) -> None:
+        """It has ended."""
+        self._open.discard(connection)
+        self._counters.graphql -= 1
 
     async def _counted(self, scope: Scope, error: BrokerError) -> BrokerError:
         """The answer to an upgrade that is refused: failed logins count for their address, as they do over REST."""
@@ -58,7 +71,7 @@ class SubscriptionDoor:
 
     async def close_all(self, code: int, reason: str) -> None:
         """Close every connection, and wait until what they did has ended."""
-        connections = list(self.open)
+        connections = list(self._open)
         for connection in connections:
             connection.close(code, reason)
         if connections:

@@ -243,6 +243,7 @@ class ConnectionsGQL:
     websocket: int
     long_poll: int
     sse: int
+    graphql: int
 
 
 class _QueueCounts(msgspec.Struct):

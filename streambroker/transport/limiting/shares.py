@@ -41,13 +41,15 @@ class Policy(NamedTuple):
     window_s: int
     header: tuple[bytes, bytes]
     field: bytes
+    lines: bytes
 
     @classmethod
     def of(cls, name: str, item: RateLimitItem) -> Policy:
         """Its texts are made once."""
         limit, window_s = item.amount, item.get_expiry()
         header = (b"ratelimit-policy", f'"{name}";q={limit};w={window_s}'.encode())
-        return cls(name, limit, window_s, header, f'"{name}";r=%d;t=%d'.encode())
+        field = f'"{name}";r=%d;t=%d'.encode()
+        return cls(name, limit, window_s, header, field, b"%b: %b\r\nratelimit: %b\r\n" % (*header, field))
 
 
 class Standing(NamedTuple):
@@ -64,6 +66,10 @@ class Standing(NamedTuple):
         """The fields `RateLimit-Policy` and `RateLimit`."""
         policy, remaining, reset_s = self
         return policy.header, (b"ratelimit", policy.field % (remaining, reset_s))
+
+    def lines(self) -> bytes:
+        """The same as lines of a head."""
+        return self.policy.lines % (self.remaining, self.reset_s)
 
 
 class Share:

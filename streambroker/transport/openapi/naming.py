@@ -57,6 +57,7 @@ _NAMES: Mapping[str, tuple[str, str]] = {
     "GET /queues/{queue}/events": ("Events", "watchQueue"),
     "GET /consumers": ("Consumers", "listConsumers"),
     "DELETE /consumers/{consumer_id}": ("Consumers", "disconnectConsumer"),
+    "GET /webhooks": ("Webhooks", "listAllWebhooks"),
     "GET /queues/{queue}/webhooks": ("Webhooks", "listWebhooks"),
     "POST /queues/{queue}/webhooks": ("Webhooks", "createWebhook"),
     "GET /queues/{queue}/webhooks/{webhook_id}": ("Webhooks", "getWebhook"),

@@ -221,8 +221,7 @@ class Operation:
         if takes_body:
             yield "too_large"
             yield "unsupported_media_type"
-        if takes_body or endpoint.query is not None or {"queue", "username"} & set(self._in_path):
-            yield "invalid"
+        yield "invalid"  # parameters that it does not have, or wrong ones
         if endpoint.method != "GET":
             yield "storage_full"
         yield "internal"

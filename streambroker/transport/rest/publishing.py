@@ -172,14 +172,16 @@ def _durability(queue: Queue) -> Any:
 
 
 def _trace(call: Call) -> str | None:
+    if b"traceparent" not in call.headers:
+        return None
     trace = call.header(b"traceparent")
     return trace[:512] if trace else None
 
 
 def _idempotency_key(call: Call) -> str | None:
-    key = call.header(b"idempotency-key")
-    if key is None:
+    if b"idempotency-key" not in call.headers:
         return None
+    key = call.header(b"idempotency-key") or ""
     if not 1 <= len(key) <= 512 or "\0" in key:
         raise invalid("/Idempotency-Key", "the header takes 1 to 512 characters")
     return key

@@ -21,6 +21,8 @@ MAX_CONTROLS = 1_000
 """Pings and pongs that a client may send in one `heartbeat_ms`."""
 _IN_ONE_TURN = 200
 """Messages that a client may have taken before others get their turn."""
+_LINGER_S = 2.0
+"""How long a client that was cut off may go on sending; nobody looks at it."""
 _BAD_FRAME, _TOO_BIG, _TOO_MANY, _HEARTBEAT_LOST = 4400, 4413, 4429, 4509
 
 
@@ -256,14 +258,30 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_complete:
             self.transport.abort()  # there is no WebSocket yet on which to say anything
             return
-        if not self.close_sent:
+        told = self.close_sent
+        if not told:
             self.handle_parser_exception()
         # The application hears of it like of any other end; what it still sends is not its fault.
         self.disconnected = True
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # closing would wait for ever for the peer to read what is unsent
-        else:
+        elif told or not self.transport.can_write_eof():
             end(self.transport)
+        else:
+            # To one that still sends, closing would be a reset, and what it had not read yet would be gone: it would
+            # never learn why. So only our side is closed until it has closed its own (as RFC 9112, 9.6, for HTTP).
+            self.transport.write_eof()
+            self.close_timer = self.loop.call_later(_LINGER_S, self.transport.close)
+            if self.read_paused:
+                self._resume_reading()
+
+    def handle_parser_exception(self) -> None:
+        """Say the close code; uvicorn's own closes at once."""
+        close = self.conn.close_sent
+        assert close is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
 
     def look(self, now: float) -> float:
         """See `Watched`."""

@@ -25,6 +25,19 @@ class Whole:
         self._transport = transport
         self._always = always
 
+    def body(self) -> bytes | None:
+        """What the next `receive` would bring, where that is the whole body; None, and nothing taken, otherwise.
+
+        A small body has come before the application is called; what ASGI takes to hand it over costs more than it.
+        """
+        cycle = self._cycle
+        if cycle is None or cycle.more_body or cycle.disconnected or cycle.response_complete:
+            return None
+        cycle.flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
     async def __call__(self, status: int, head: bytes, body: bytes) -> None:
         """Send an answer. `head` is the lines of its fields, `content-length` among them unless there is none.
 

@@ -66,7 +66,7 @@ class EventsDoor:
         """A stream begins; what it reads."""
         self.open.add(stream)
         self._counters.streams += 1
-        return self.tapes.begin(stream.queue, stream.news)
+        return self.tapes.begin(stream.queue, stream.news, stream.principal.username)
 
     def left(self, stream: EventStream, tape: Tape) -> None:
         """It has ended."""

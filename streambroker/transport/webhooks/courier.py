@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import cache
 from weakref import WeakValueDictionary
 
+from streambroker.core.message import Message
+from streambroker.core.names import format_id
 from streambroker.store.sql.webhooks import Delivery, Kind, Webhook
 from streambroker.transport.webhooks.addresses import target
 from streambroker.transport.webhooks.answers import OUTCOMES, Answer, Headers, Line, Lines
@@ -78,6 +80,25 @@ class Courier:
                 yield
             finally:
                 self.under_way -= 1
+
+
+class Posting:
+    """The requests of one webhook; a `pushing.Post`."""
+
+    def __init__(self, courier: Courier, webhook: Webhook, line: Line) -> None:
+        self._courier = courier
+        self._webhook = webhook
+        self._line = line
+
+    async def __call__(
+        self, message: Message, body: bytes, headers: Headers, going: Callable[[], bool], /
+    ) -> Answer | None:
+        """See `pushing.Post`."""
+        about = message.id, message.attempt
+        sent = await self._courier.deliver(
+            self._webhook, self._line, "message", format_id(message.id), body, headers, about, going
+        )
+        return None if sent is None else sent[0]
 
 
 def secrets(webhook: Webhook, now: int) -> list[str]:

@@ -8,17 +8,17 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Principal, accountable, require
+from streambroker.core.access import Action, Decision, Principal, accountable, decide, require
 from streambroker.core.errors import Conflict, NotFound, invalid
 from streambroker.core.message import STATUS_OF, Message, State
 from streambroker.core.names import format_id, parse_id
 from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.messages import shown
 from streambroker.protocol.times import rfc3339
-from streambroker.store.sql.webhooks import Delivery, Headers, Webhook
+from streambroker.store.sql.webhooks import Delivery, Headers, Recent, Webhook
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.webhooks import schemas
 from streambroker.transport.webhooks.addresses import Blocked, Vetting, target
@@ -158,6 +158,18 @@ class WebhooksDoor:
         items = [self._shown(webhook) for webhook in seen[: page.limit]]
         return reply(schemas.WebhookPage(items, items[-1].id if len(seen) > page.limit else None))
 
+    async def every(self, call: Call) -> Reply:
+        """List the webhooks of all queues that you may manage, and how each did of late."""
+        page = call.options(schemas.AllWebhooksQuery)
+
+        def seen(queue: str) -> bool:
+            wanted = page.queue is None or queue == page.queue
+            return wanted and decide(call.user, Action.MANAGE, queue) is Decision.ALLOW
+
+        found = await self._fleet.every(seen, page.cursor or "", page.limit + 1)
+        items = [self._standing(webhook, recent) for webhook, recent in found[: page.limit]]
+        return reply(schemas.WebhookStandings(items, items[-1].id if len(found) > page.limit else None))
+
     async def webhook(self, call: Call) -> Reply:
         """Look at a webhook: how it is set, and how it stands."""
         _, webhook = await self._named(call)
@@ -251,6 +263,11 @@ class WebhooksDoor:
             webhook.secret if with_secret else UNSET,
         )
 
+    def _standing(self, webhook: Webhook, recent: Recent) -> schemas.WebhookStanding:
+        shown_ = structs.asdict(self._shown(webhook))
+        newest = None if recent.newest is None else _delivery(recent.newest)
+        return schemas.WebhookStanding(**shown_, failures=recent.failures, last_delivery=newest)
+
     def endpoints(self) -> list[Endpoint]:
         """What this door serves."""
         every, one = "/queues/{queue}/webhooks", "/queues/{queue}/webhooks/{webhook_id}"
@@ -258,7 +275,9 @@ class WebhooksDoor:
         again = f"{one}/deliveries/{{delivery_id}}/redeliver"
         made, query, logged = {201: schemas.WebhookOut}, schemas.WebhooksQuery, schemas.DeliveriesQuery
         shown_, sent, redelivered = {200: schemas.WebhookOut}, {200: schemas.DeliveryOut}, {200: schemas.Redelivered}
+        standings, asked = {200: schemas.WebhookStandings}, schemas.AllWebhooksQuery
         return [
+            Endpoint("GET", "/webhooks", self.every, "List all webhooks", answers=standings, query=asked),
             Endpoint("GET", every, self.webhooks, "List webhooks", answers=page, query=query),
             Endpoint("POST", every, self.create, "Make a webhook", schemas.WebhookIn, made),
             Endpoint("GET", one, self.webhook, "Look at a webhook", answers=shown_),

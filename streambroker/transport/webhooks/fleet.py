@@ -10,14 +10,12 @@ from typing import Any, Literal
 
 from streambroker.broker.broker import Broker
 from streambroker.core.errors import BrokerError, Forbidden, NotFound, RateLimited
-from streambroker.core.message import Message
-from streambroker.core.names import format_id
-from streambroker.store.sql.webhooks import Delivery, Kind, Refused, Webhook, Webhooks
+from streambroker.store.sql.webhooks import Delivery, Kind, Recent, Refused, Webhook, Webhooks
 from streambroker.transport.auth.commitments import Commitments
 from streambroker.transport.roster import Roster, Seat, Standing
 from streambroker.transport.webhooks.addresses import target
-from streambroker.transport.webhooks.answers import OUTCOMES, Answer, Headers, Line, Lines
-from streambroker.transport.webhooks.courier import Courier
+from streambroker.transport.webhooks.answers import OUTCOMES, Line, Lines
+from streambroker.transport.webhooks.courier import Courier, Posting
 from streambroker.transport.webhooks.journal import Journal
 from streambroker.transport.webhooks.pushing import Push
 from streambroker.transport.webhooks.rights import Rights
@@ -26,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Status = Literal["active", "slowed", "stopped", "disabled"]
 _RETRY_AFTER_MS = 60_000
+_STEP = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +176,17 @@ class Fleet:
         """Those of a queue in the order in which they were made, after the id `after`."""
         return await self._stored.page(queue, after, most)
 
+    async def every(self, seen: Callable[[str], bool], after: str, most: int) -> list[tuple[Webhook, Recent]]:
+        """Those of the queues that `seen` says, in the order in which they were made, after the id `after`."""
+        found: list[Webhook] = []
+        while len(found) < most and (step := await self._stored.every(after, _STEP)):
+            found += [webhook for webhook in step if seen(webhook.queue)]
+            after = step[-1].id
+        found = found[:most]
+        await self._journal.write()
+        recent = await self._stored.recent([webhook.id for webhook in found])
+        return [(webhook, recent[webhook.id]) for webhook in found]
+
     async def get(self, queue: str, webhook_id: str) -> Webhook:
         """A webhook of a queue. Raises `NotFound`."""
         webhook = await self._stored.get(webhook_id)
@@ -265,7 +275,7 @@ class Fleet:
         push = Push(
             webhook,
             self._broker,
-            _Posting(self._courier, webhook, line),
+            Posting(self._courier, webhook, line),
             may=lambda: self._may(webhook),
             given_up=lambda reason: self._disable(webhook, reason),
             turned=lambda: self._turned(webhook),
@@ -371,25 +381,6 @@ class Fleet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work on webhooks failed", exc_info=error)
-
-
-class _Posting:
-    """The requests of one webhook; a `pushing.Post`."""
-
-    def __init__(self, courier: Courier, webhook: Webhook, line: Line) -> None:
-        self._courier = courier
-        self._webhook = webhook
-        self._line = line
-
-    async def __call__(
-        self, message: Message, body: bytes, headers: Headers, going: Callable[[], bool], /
-    ) -> Answer | None:
-        """See `pushing.Post`."""
-        about = message.id, message.attempt
-        sent = await self._courier.deliver(
-            self._webhook, self._line, "message", format_id(message.id), body, headers, about, going
-        )
-        return None if sent is None else sent[0]
 
 
 def no_such_webhook() -> NotFound:

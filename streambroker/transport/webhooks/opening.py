@@ -52,7 +52,7 @@ class WebhookService:
 
             return sending.Lines(vetting, wall)
 
-        installed = find_spec("httpcore") is not None
+        installed = find_spec("certifi") is not None
         off = _NOT_INSTALLED if options.webhooks else _SWITCHED_OFF
         self.fleet = Fleet(
             Webhooks(run),

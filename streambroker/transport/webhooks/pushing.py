@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 1024 * 1024
 """About how much content one webhook works on at a time; one message always fits."""
+_UNSETTLED = 4
+"""How many answers may wait for their commit for each request at a time: a store that is slow holds requests up."""
 _RETRY_S = 1.0
 _MAX_REASON = 300
 
@@ -44,7 +46,8 @@ class Post(Protocol):
 class Push:
     """One run of one webhook, from when it is enabled or changed until it is no more; a `broker.Holder`.
 
-    Owns the messages that it works on, one task each; `seat` is its place among the consumers. Leases last as long as
+    Owns the messages that it works on, one task each until the answer, and one until that is settled, when the next
+    request may be under way already; `seat` is its place among the consumers. Leases last as long as
     the requests do, and those are bounded by `timeout_ms`. `may` is asked before each request whether it still has the
     right to. `given_up` hears why it is to be disabled, and ends it at once; `turned` that its circuit has opened or
     closed; `ended` that its queue was deleted.
@@ -77,6 +80,7 @@ class Push:
         self._turned = turned
         self._ended = ended
         self._working: dict[asyncio.Task[None], Message] = {}
+        self._settling: set[asyncio.Task[None]] = set()
         self._unsent: set[tuple[int, str | None]] = set()
         self._reserved = 0
         self._bytes = 0
@@ -98,8 +102,7 @@ class Push:
         for task, message in list(self._working.items()):
             if _delivery(message) in self._unsent:
                 task.cancel()
-        if not self._working:
-            self._leave()
+        self._rest()
 
     async def abort(self) -> None:
         """Take no more, and break off what is under way: its messages go back, which counts no failure.
@@ -108,7 +111,7 @@ class Push:
         """
         self.closed = True
         self._quiet()
-        tasks = list(self._working)
+        tasks = [*self._working, *self._settling]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -126,13 +129,13 @@ class Push:
         self._wake()
 
     async def drained(self) -> None:
-        """Returns when no request is under way."""
+        """Returns when no request is under way, and every answer is settled."""
         await self._idle.wait()
 
     @property
     def in_flight(self) -> int:
         """How many messages it works on."""
-        return len(self._working)
+        return len(self._working) + len(self._settling)
 
     def _quiet(self) -> None:
         if self._waking is not None:
@@ -149,7 +152,9 @@ class Push:
         now = self._broker.clock()
         if self.closed:
             return 0, 0
-        room = self.circuit.room(self.webhook.concurrency, now) - len(self._working) - self._reserved
+        most = self.webhook.concurrency
+        room = self.circuit.room(most, now) - len(self._working) - self._reserved
+        room = min(room, most * _UNSETTLED - self.in_flight)
         if now < self.circuit.resume_at:
             self._wake_in(self.circuit.resume_at - now)
         left = MAX_BYTES - self._bytes
@@ -211,12 +216,16 @@ class Push:
             if self.held.get(message.id) == message.lease:
                 self._broker.let_go(self, message.id)
                 self._broker.release([message])
-        if not self._working:
+        self._rest()
+        if not self.closed:
+            self._broker.feed(self)
+
+    def _rest(self) -> None:
+        """Where nothing is under way any more, say so; one that is closed leaves then."""
+        if not self.in_flight:
             self._idle.set()
             if self.closed:
                 self._leave()
-        if not self.closed:
-            self._broker.feed(self)
 
     async def _push(self, message: Message) -> None:
         if not self._broker.knows(self.queue):
@@ -229,7 +238,15 @@ class Push:
             answer = Answer("unreachable", 0, error="the broker failed at this; its log says why")
             self._unsent.discard(_delivery(message))
         if answer is not None:
-            await self._settle(self._verdict(message, answer))
+            task = asyncio.create_task(self._settle(self._verdict(message, answer)))
+            self._settling.add(task)
+            task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._settling.discard(task)
+        self._rest()
+        if not self.closed:
+            self._broker.feed(self)
 
     def _going(self, message: Message) -> bool:
         """Asked when a request's turn has come: whether it still is to be made."""

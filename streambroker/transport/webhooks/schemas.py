@@ -84,6 +84,12 @@ class WebhooksQuery(Body, frozen=True):
     cursor: Annotated[str, Meta(pattern=_ID)] | None = None
 
 
+class AllWebhooksQuery(WebhooksQuery, frozen=True):
+    """A page of the webhooks of all queues, or of one."""
+
+    queue: Annotated[str, Meta(max_length=128)] | None = None
+
+
 class DeliveriesQuery(Body, frozen=True):
     """A page of the log, the newest first; the cursor is the last one's id."""
 
@@ -139,6 +145,20 @@ class DeliveryOut(msgspec.Struct):
     latency_ms: int
     error: str | None
     response: str | None
+
+
+class WebhookStanding(WebhookOut):
+    """A webhook, and how it did of late. `failures` counts those in a row at the log's end, up to 100."""
+
+    failures: int = 0
+    last_delivery: DeliveryOut | None = None
+
+
+class WebhookStandings(msgspec.Struct):
+    """A page of the webhooks of all queues."""
+
+    items: list[WebhookStanding]
+    next_cursor: str | None
 
 
 class DeliveryPage(msgspec.Struct):

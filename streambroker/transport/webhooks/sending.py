@@ -1,7 +1,7 @@
 """One request to a receiver: to an address that was checked, no further than that, and not for long.
 
-Built on httpcore, and not on what is built on that: it follows no redirects, reads no proxies from the environment,
-keeps no cookies, and unpacks no compressed answers.
+Built on connections of its own, and not on an HTTP client: it follows no redirects, reads no proxies from the
+environment, keeps no cookies, and unpacks no compressed answers.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import contextlib
 import re
 import ssl
 import time
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpcore
+import certifi
+import h11
 
 from streambroker import __version__
 from streambroker.transport.webhooks.addresses import Blocked, Target, Vetting
 from streambroker.transport.webhooks.answers import Answer, Headers, Outcome
+from streambroker.transport.webhooks.wire import NotHttp, Wire, connected
 
 CONNECT_S = 5.0
 MAX_RESPONSE = 64 * 1024
@@ -27,8 +29,6 @@ MAX_EXCERPT = 1_024
 LONGEST_RETRY_AFTER_MS = 86_400_000
 _KEEP_ALIVE_S = 4.0
 """Shorter than what servers keep an idle connection for: one that ends as it is used again fails a delivery."""
-_CLOSE_S = 1.0
-_BROKEN = (OSError, TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 _AGENT = f"streambroker/{__version__}".encode()
 _UNREADABLE = re.compile(r"[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -41,18 +41,21 @@ class Lines:
 
     def __init__(self, vetting: Vetting, wall: Callable[[], int]) -> None:
         self._vetting = vetting
-        self._trust = httpcore.default_ssl_context()
+        self._trust = ssl.create_default_context()
+        self._trust.load_verify_locations(certifi.where())
+        self._trust.set_alpn_protocols(["http/1.1"])
         self._wall = wall
 
     def __call__(self, target: Target, connections: int) -> Line:
-        """A line that opens so many connections at a time; to be closed by whoever asked for it."""
+        """A line that keeps so many connections; to be closed by whoever asked for it."""
         return Line(target, self._vetting, connections, self._trust, self._wall)
 
 
 class Line:
     """Requests to one receiver. Owns its connections, which are nobody else's: a name on one is proven once.
 
-    `wall` gives milliseconds since 1970, for a Retry-After that is a date.
+    There are as many connections as requests at a time; `connections` of them are kept for a while when they have
+    nothing to do. `wall` gives milliseconds since 1970, for a Retry-After that is a date.
     """
 
     def __init__(
@@ -60,13 +63,18 @@ class Line:
     ) -> None:
         self._target = target
         self._vetting = vetting
+        self._most = connections
+        self._trust = trust if target.secure else None
         self._wall = wall
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust,
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=_KEEP_ALIVE_S,
+        self._busy: set[Wire] = set()
+        self._idle: dict[str, list[Wire]] = {}
+        self._own = (
+            (b"host", target.authority.encode()),
+            (b"user-agent", _AGENT),
+            (b"accept", b"*/*"),
+            (b"content-type", b"application/json"),
         )
+        self._path = target.path.encode()
 
     async def post(self, body: bytes, headers: Headers, timeout_ms: int) -> Answer:
         """POST a body of JSON. All of it, from looking up the name to the answer's head, takes `timeout_ms` at most."""
@@ -81,56 +89,53 @@ class Line:
                 return await self._send(addresses, body, headers, began, deadline)
         except Blocked as error:
             return answer("blocked", f"the host is {error}, and webhooks may not connect to that")
-        except (TimeoutError, httpcore.TimeoutException):
+        except TimeoutError:
             return answer("timeout", f"no answer within {timeout_ms} ms")
-        except (OSError, httpcore.NetworkError) as error:
+        except OSError as error:
             return answer("unreachable", _told(error))
-        except httpcore.ProtocolError as error:
+        except NotHttp as error:
             return answer("unreachable", f"what it answers is not HTTP/1.1: {_told(error)}")
 
     async def _send(
         self, addresses: Sequence[str], body: bytes, headers: Headers, began: float, deadline: asyncio.Timeout
     ) -> Answer:
-        """Try the addresses in turn: until a connection stands, nothing was sent. Raises what httpcore raises."""
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._send_to(address, len(addresses), body, headers, began, deadline)
-        return await self._send_to(addresses[-1], len(addresses), body, headers, began, deadline)
-
-    async def _send_to(
-        self, address: str, among: int, body: bytes, headers: Headers, began: float, deadline: asyncio.Timeout
-    ) -> Answer:
-        target = self._target
-        url = httpcore.URL(
-            scheme=b"https" if target.secure else b"http",
-            host=address.encode(),
-            port=target.port,
-            target=target.path.encode(),
-        )
-        own = [
-            (b"host", target.authority.encode()),
-            (b"user-agent", _AGENT),
-            (b"accept", b"*/*"),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        # The certificate is checked against the name, though the connection goes to the address.
-        connect_s = CONNECT_S / min(among, 2)
-        extensions = {"sni_hostname": target.host, "timeout": {"connect": connect_s}}
-        request = httpcore.Request(b"POST", url, headers=[*own, *headers], content=body, extensions=extensions)
-        response = await self._pool.handle_async_request(request)
-        latency_ms, left_s = _since(began), (deadline.when() or 0) - asyncio.get_running_loop().time()
-        deadline.reschedule(None)  # the head has said it: what comes after it takes no verdict back
+        address, wire = await self._reach(addresses)
+        self._busy.add(wire)
         try:
-            text = await _excerpt(response, left_s)
+            length = (b"content-length", str(len(body)).encode())
+            response = await wire.ask(self._path, [*self._own, length, *headers], body)
+            latency_ms, left_s = _since(began), (deadline.when() or 0) - asyncio.get_running_loop().time()
+            deadline.reschedule(None)  # the head has said it: what comes after it takes no verdict back
+            return self._judged(response, latency_ms, await _excerpt(wire, response, left_s))
         finally:
-            with contextlib.suppress(*_BROKEN):
-                async with asyncio.timeout(_CLOSE_S):
-                    await response.aclose()
-        return self._judged(response, latency_ms, text)
+            self._busy.discard(wire)
+            self._put_away(address, wire)
 
-    def _judged(self, response: httpcore.Response, latency_ms: int, text: str | None) -> Answer:
-        status, error = response.status, None
+    async def _reach(self, addresses: Sequence[str]) -> tuple[str, Wire]:
+        """A connection to the first address that has one. Raises `OSError`."""
+        for address in addresses:
+            while waiting := self._idle.get(address):
+                if (wire := waiting.pop()).wake():
+                    return address, wire
+        # The certificate is checked against the name, though the connection goes to the address.
+        target, within_s = self._target, CONNECT_S / min(len(addresses), 2)
+        for address in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                return address, await connected(address, target.port, self._trust, target.host, within_s)
+        return addresses[-1], await connected(addresses[-1], target.port, self._trust, target.host, within_s)
+
+    def _put_away(self, address: str, wire: Wire) -> None:
+        if not wire.rest(_KEEP_ALIVE_S):
+            return
+        kept = self._idle.setdefault(address, [])
+        kept[:] = [one for one in kept if not one.ended]
+        if len(kept) < self._most:
+            kept.append(wire)
+        else:
+            wire.abort()
+
+    def _judged(self, response: h11.Response, latency_ms: int, text: str | None) -> Answer:
+        status, error = response.status_code, None
         outcome: Outcome = "refused"
         if 200 <= status < 300:
             outcome = "delivered"
@@ -144,17 +149,17 @@ class Line:
 
     async def close(self) -> None:
         """Close the connections; requests under way fail."""
-        with contextlib.suppress(httpcore.NetworkError, OSError, RuntimeError):
-            await self._pool.aclose()
+        for wire in [*self._busy, *(one for kept in self._idle.values() for one in kept)]:
+            wire.abort()
+        self._idle.clear()
 
 
-async def _excerpt(response: httpcore.Response, left_s: float) -> str | None:
+async def _excerpt(wire: Wire, response: h11.Response, left_s: float) -> str | None:
     """How the body begins, where it is text; a body that has not ended in `left_s` is read no further."""
-    assert isinstance(response.stream, AsyncIterable)
     found, size = b"", 0
-    with contextlib.suppress(*_BROKEN):
+    with contextlib.suppress(OSError, NotHttp):
         async with asyncio.timeout(left_s):
-            async for part in response.stream:
+            async for part in wire.body():
                 found += part[: MAX_EXCERPT - len(found)]
                 size += len(part)
                 if size >= MAX_RESPONSE:
@@ -179,8 +184,8 @@ def retry_after_ms(value: str | None, now_s: float) -> int | None:
     return min(max(round(left_s.total_seconds() * 1_000), 0), LONGEST_RETRY_AFTER_MS)
 
 
-def _header(response: httpcore.Response, name: bytes) -> str | None:
-    return next((value.decode("latin-1").strip() for key, value in response.headers if key.lower() == name), None)
+def _header(response: h11.Response, name: bytes) -> str | None:
+    return next((value.decode("latin-1").strip() for key, value in response.headers if key == name), None)
 
 
 def _told(error: Exception) -> str:

@@ -148,6 +148,7 @@ class Connection:
         """The queue that the path subscribes to, and the credit. Raises `Invalid`."""
         name = scope["path_params"].get("queue")
         if name is None:
+            Call(scope, self._receive, self._principal).without_query()
             return None, 0
         if not is_queue_name(name):
             raise invalid("/queue", "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ - and begins with a letter or digit")

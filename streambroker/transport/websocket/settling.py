@@ -120,7 +120,7 @@ def _results(
     frame: frames.Ack | frames.Nack | frames.Extend, refusals: dict[int, str | None], unknown: set[str]
 ) -> bytes:
     results = []
-    for text in dict.fromkeys(frame.ids):
+    for text in frame.ids:  # one for each mention, in their order, as over REST
         code = "lease_lost" if text in unknown else refusals.get(parse_id(text) or 0, "lease_lost")
         results.append(frames.Result(text, code is None, code))
     return frames.settled(frame.id, results)

@@ -4,13 +4,15 @@ import { button, el, replace, setText } from "./dom.js";
 import { time } from "./format.js";
 import { LANGUAGES, language, setLanguage, t } from "./i18n.js";
 import { icon } from "./icons.js";
+import { mayAnywhere } from "../parts/rights.js";
 import { mode, nextMode, setMode } from "./theme.js";
 
-/** @type {{page: string, href: string, admin?: boolean}[]} */
+/** @type {{page: string, href: string, admin?: boolean, manage?: boolean}[]} */
 const PLACES = [
   { page: "overview", href: "#/" },
   { page: "queues", href: "#/queues" },
   { page: "consumers", href: "#/consumers" },
+  { page: "webhooks", href: "#/webhooks", manage: true },
   { page: "users", href: "#/users" },
   { page: "keys", href: "#/keys" },
   { page: "logs", href: "#/logs", admin: true },
@@ -33,7 +35,7 @@ export function createFrame({ session, feed }) {
     role: "status",
     "aria-live": "polite",
   });
-  const links = PLACES.filter((place) => !place.admin || session.isAdmin).map(navLink);
+  const links = PLACES.filter((place) => offered(place, session)).map(navLink);
   const side = sideBar(session, linkState, links);
   const skip = el("a", { class: "skip", href: "#content", text: t("app.skip") });
   skip.addEventListener("click", (event) => (event.preventDefault(), main.focus()));
@@ -51,6 +53,11 @@ export function createFrame({ session, feed }) {
     },
     stop: () => (off(), clearInterval(timer)),
   };
+}
+
+/** @param {{admin?: boolean, manage?: boolean}} place @param {import("./session.js").Session} session */
+function offered(place, session) {
+  return (!place.admin || session.isAdmin) && (!place.manage || mayAnywhere(session, "manage"));
 }
 
 /** @param {{page: string, href: string}} place */

@@ -7,6 +7,7 @@ const PATHS = {
   overview: "M2 2h5v5H2zM9 2h5v3H9zM9 7h5v7H9zM2 9h5v5H2z",
   queues: "M2 4h12M2 8h12M2 12h8",
   consumers: "M4 5.5a4 4 0 0 0 8 0V2M8 9.5V14M5 14h6M4 5.5V2",
+  webhooks: "M8 2.5a2.5 2.5 0 0 0-1.2 4.7L4.5 11M4 9.5a2.5 2.5 0 1 0 2.4 3H11.5M12 9.5a2.5 2.5 0 1 1-1.5 4M8 5l3 5",
   users: "M8 8a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM2.5 14c.6-2.6 2.8-4 5.5-4s4.9 1.4 5.5 4",
   keys: "M6 10a4 4 0 1 1 3.5-2L14 12.5V14h-2.5v-1.5H10V11L9 10M4.5 5.5h.01",
   logs: "M3 2h7l3 3v9H3zM10 2v3h3M5.5 8h5M5.5 11h5",

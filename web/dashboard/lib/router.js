@@ -5,7 +5,7 @@
  */
 
 /** The modules in pages/ that a route may name. */
-export const PAGES = ["overview", "queues", "queue", "message", "consumers", "users", "keys", "logs"];
+export const PAGES = ["overview", "queues", "queue", "message", "consumers", "webhooks", "users", "keys", "logs"];
 
 /** @type {[RegExp, string, string | null][]} what the path looks like, its page, the name of its one parameter */
 const ROUTES = [
@@ -13,7 +13,7 @@ const ROUTES = [
   [/^\/queues$/, "queues", null],
   [/^\/queues\/([^/]+)$/, "queue", "name"],
   [/^\/messages\/([^/]+)$/, "message", "id"],
-  [/^\/(consumers|users|keys|logs)$/, "", null],
+  [/^\/(consumers|webhooks|users|keys|logs)$/, "", null],
 ];
 
 /**

@@ -172,7 +172,7 @@ function disconnectCell(t, api, session) {
 }
 
 /** What disconnecting does, by the kind of a consumer. @type {Record<string, string>} */
-const ENDS = { websocket: "socket", long_poll: "poll", webhook: "webhook" };
+const ENDS = { websocket: "socket", long_poll: "poll", webhook: "webhook", embedded: "embedded" };
 
 /** @param {T} t @param {any} api @param {Consumer} consumer */
 function askDisconnect(t, api, consumer) {

@@ -47,6 +47,14 @@ export async function show(root, { params, api, feed, t, session }) {
   });
   publish.hidden = !may(session, "publish", name);
   const content = el("div", {}, loading({ lines: 8 }));
+  const hooks = may(session, "manage", name)
+    ? el("a", {
+        class: "button button-plain",
+        href: `#/webhooks?${new URLSearchParams({ queue: name })}`,
+        testid: "queue-webhooks",
+        text: t("webhooks.title"),
+      })
+    : null;
   replace(
     root,
     el(
@@ -58,7 +66,7 @@ export async function show(root, { params, api, feed, t, session }) {
         { class: "page-head" },
         el("h1", { tabindex: -1, text: name }),
         paused,
-        el("div", { class: "page-actions" }, publish, more),
+        el("div", { class: "page-actions" }, publish, hooks, more),
       ),
       content,
     ),
