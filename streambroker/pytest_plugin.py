@@ -32,7 +32,12 @@ def broker_settings() -> Mapping[str, Any]:
 @pytest.fixture
 def streambroker_of_test(broker_settings: Mapping[str, Any]) -> Iterator[BrokerOfTest]:
     """What the fixtures below show two sides of."""
-    from streambroker.embedded.testing import on_a_thread  # not before a test wants it: this module is always loaded
+    try:  # not before a test wants it: this module is always loaded
+        from streambroker.embedded.testing import on_a_thread
+    except ModuleNotFoundError as missing:
+        if missing.name != "httpx":
+            raise
+        pytest.fail("streambroker's fixtures need the extra pytest: pip install 'streambroker[pytest]'", pytrace=False)
 
     with on_a_thread(broker_settings) as (blocking, awaited):
         yield BrokerOfTest(blocking, awaited)

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import sys
 
-from streambroker.client import Client, Message, Reject, Retry, worker
+from streambroker.client import Client, LeaseLost, Message, Reject, Retry, worker
 from workers import jobs, program
 
 POLL_MS = 20_000
@@ -50,13 +50,20 @@ class Jobber:
             if message is None:
                 continue
             try:
-                await self.work(message)
-            except Retry as later:
-                await message.nack(reason=later.detail)
-            except Reject as never:
-                await message.nack(requeue=False, reason=never.detail)
-            else:
-                await message.ack()
+                await self.settle(message)
+            except LeaseLost:
+                print(f"{self.name}: {message.message_id} took longer than its lease; it will come again", flush=True)
+
+    async def settle(self, message: Message) -> None:
+        """Work, and tell the broker how it came out. Raises `LeaseLost` where it took too long."""
+        try:
+            await self.work(message)
+        except Retry as later:
+            await message.nack(reason=later.detail)
+        except Reject as never:
+            await message.nack(requeue=False, reason=never.detail)
+        else:
+            await message.ack()
 
 
 async def main(arguments: argparse.Namespace, client: Client) -> None:

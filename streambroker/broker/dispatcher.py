@@ -212,6 +212,8 @@ class Dispatcher:
 
     def served(self, reservations: Sequence[Reservation], got: Sequence[list[Message]]) -> None:
         """Hand the consumers what their claims brought; nothing at all where the claims failed."""
+        if self.leases.dropped:
+            got = self._strayed(got)
         for index, (consumer, count, size) in enumerate(reservations):
             messages = got[index] if index < len(got) else []
             self.leases.came(consumer.holder, count, len(messages))
@@ -219,6 +221,16 @@ class Dispatcher:
                 self._release(left)
             if consumer in self.consumers and consumer not in self._claiming and consumer.wants()[0] > 0:
                 self._hungry[consumer] = None
+
+    def _strayed(self, got: Sequence[list[Message]]) -> Sequence[list[Message]]:
+        """The queue was dropped before this came. Its messages are gone, or are those of a new queue of its name, which
+        has a dispatcher of its own: nobody gets them here."""
+        strays = [message for messages in got for message in messages]
+        for message in strays:
+            self.leases.users.stray(message.id, message.lease)
+        if strays:
+            self._release(strays)
+        return ()
 
     def _claimed(self, reservations: list[Reservation], claims: list[Claim], got: list[list[Message]]) -> None:
         self._claiming = frozenset()

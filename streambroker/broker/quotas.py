@@ -105,6 +105,7 @@ class InFlight:
         self._held: dict[str, int] = {}
         self._coming: dict[str, int] = {}
         self._waiting: dict[str, dict[tuple[Taker, object], Callable[[], None]]] = {}
+        self._strays: set[tuple[int, str | None]] = set()
 
     def allowed(self, user: str, wanted: int) -> int:
         """How many of so many messages the user may be given."""
@@ -138,6 +139,18 @@ class InFlight:
             # Not at once: whoever reports this is in the middle of its own work.
             asyncio.get_running_loop().call_soon(self._feed, user)
 
+    def stray(self, message_id: int, lease: str | None) -> None:
+        """A lease that came for a queue that is gone: it counts for nobody until it is given back."""
+        self._strays.add((message_id, lease))
+
+    def is_stray(self, message_id: int, lease: str | None) -> bool:
+        """Whether that lease counts for nobody."""
+        return (message_id, lease) in self._strays
+
+    def home(self, message_id: int, lease: str | None) -> None:
+        """It has been given back, or there was nothing any more to be given back."""
+        self._strays.discard((message_id, lease))
+
     def _feed(self, user: str) -> None:
         for feed in self._waiting.pop(user, {}).values():
             feed()
@@ -149,7 +162,8 @@ class Leases:
     def __init__(self, users: InFlight) -> None:
         self.users = users
         self._here: dict[str, int] = {}
-        self._dropped = False
+        self.dropped = False
+        """The queue is gone; what may still come for it is not counted."""
 
     def reserve(self, user: str, count: int) -> None:
         """A claim for so many is on its way."""
@@ -164,13 +178,13 @@ class Leases:
 
     def change(self, user: str, by: int) -> None:
         """So many more are leased."""
-        if by and self.users.most and not self._dropped:
+        if by and self.users.most and not self.dropped:
             _add(self._here, user, by)
             self.users.change(user, by)
 
     def drop(self) -> None:
         """The queue is gone, and its leases with it."""
-        here, self._here, self._dropped = self._here, {}, True
+        here, self._here, self.dropped = self._here, {}, True
         for user, count in here.items():
             self.users.change(user, -count)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streambroker.broker.clock import Clock
 from streambroker.broker.dispatcher import Claimer, Dispatcher, Tokens
-from streambroker.broker.in_turn import in_turn
 from streambroker.broker.quotas import InFlight, Leases, QueueCount, Quotas
 from streambroker.broker.rates import Rates, Traffic
 from streambroker.core.errors import BrokerError, Conflict, NotFound, invalid
@@ -48,6 +47,7 @@ class Registry:
         self._claim = claim
         self._release = release
         self._dropped = dropped
+        self._dropping: dict[asyncio.Future[None], str] = {}
 
     async def load(self) -> None:
         """Know the queues that the store holds, and who holds leases of them."""
@@ -108,6 +108,20 @@ class Registry:
         self.dispatchers[queue.name] = dispatcher
         self.generation += 1
 
+    def came_about(self, name: str, owner: str) -> None:
+        """A dead letter made this queue, known from now on; it is forgotten if the store says that it is gone again."""
+        self.know(Queue(name, QueueConfig(), False, self._clock(), owner))
+
+        def told(answer: Queue | BrokerError) -> None:
+            if isinstance(answer, Queue):
+                self.know(answer)
+            elif isinstance(answer, NotFound):
+                self._forget(name)
+
+        # It replaces a queue that there never was: so nothing is changed, and what there is comes back.
+        never = Queue(name, QueueConfig(), False, -1)
+        self._store.post(SaveQueue(name, never.config, False, self._clock(), never), told)
+
     def dispatcher(self, name: str) -> Dispatcher:
         """Who deals out what is in the queue. Raises `NotFound`."""
         dispatcher = self.dispatchers.get(name)
@@ -130,6 +144,7 @@ class Registry:
         if name in self.dispatchers:
             return self.dispatchers[name].queue
         self.check_queue(name)
+        await self._deletions_of(name)
         return await self._save(SaveQueue(name, QueueConfig(), False, self._clock(), None, owner=owner))
 
     async def create_queue(self, name: str, config: QueueConfig, owner: str = "") -> tuple[Queue, bool]:
@@ -138,6 +153,7 @@ class Registry:
         Raises `Conflict` where it exists with another configuration, and `RateLimited`.
         """
         _check_dead_letters(name, config)
+        await self._deletions_of(name, config.dead_letter_queue)
         existed, now = name in self.dispatchers, self._clock()
         queue = await self._save(SaveQueue(name, config, False, now, None, owner=owner))
         if queue.config != config:
@@ -150,6 +166,7 @@ class Registry:
             queue = self.queue(name)
             config = change.applied_to(queue.config)
             _check_dead_letters(name, config)
+            await self._deletions_of(config.dead_letter_queue)
             saved = await self._save(SaveQueue(name, config, queue.paused, self._clock(), queue, owner=queue.owner))
             if saved.config == config:  # else somebody else was quicker: once more, on what stands there now
                 return saved
@@ -158,6 +175,7 @@ class Registry:
         """Deliver nothing from the queue, or go on. Raises `NotFound`."""
         while True:
             queue = self.queue(name)
+            await self._deletions_of(queue.config.dead_letter_queue)
             saved = await self._save(SaveQueue(name, queue.config, paused, self._clock(), queue))
             if saved.paused == paused:
                 return saved
@@ -165,7 +183,29 @@ class Registry:
     async def drop_queue(self, name: str) -> None:
         """Delete a queue and all that is in it. Raises `NotFound`."""
         self.dispatcher(name)
-        await in_turn(self._store, DropQueue(name), lambda _: self._forget(name))
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[bool] = loop.create_future()
+        over: asyncio.Future[None] = loop.create_future()  # its own: the caller's leaving would cancel the other
+
+        def told(answer: bool | BrokerError) -> None:
+            del self._dropping[over]
+            if not isinstance(answer, BrokerError):
+                self._forget(name)
+            over.set_result(None)
+            resolve(gone, answer)
+
+        self._store.post(DropQueue(name), told)
+        self._dropping[over] = name
+        await gone
+
+    async def _deletions_of(self, *names: str | None) -> None:
+        """Until no deletion of these queues is on its way.
+
+        A store applies settles before deletions that came with them. If the queue were made anew in the same turn, what
+        ended a lease of the old one would be taken for the new one's.
+        """
+        while going := [over for over, name in self._dropping.items() if name in names]:
+            await asyncio.wait(going)
 
     def _forget(self, name: str) -> None:
         if (dispatcher := self.dispatchers.pop(name, None)) is None:

@@ -17,9 +17,8 @@ from streambroker.broker.tracing import Tracer, traced_settle
 from streambroker.core.errors import BrokerError
 from streambroker.core.lifecycle import Event, Fate, Settlement
 from streambroker.core.message import Message, State
-from streambroker.core.policy import QueueConfig
 from streambroker.notify.contract import Notifier
-from streambroker.store.contract import Acked, Lapsed, Queue, Settle, Settled, Store
+from streambroker.store.contract import Acked, Lapsed, Settle, Settled, Store
 from streambroker.store.groupcommit import resolve
 
 log = logging.getLogger(__name__)
@@ -127,8 +126,10 @@ class Settling:
         for item, settled in zip(items, answer, strict=True):
             fate = settled.fate
             if fate is None:
+                self.queues.in_flight.home(item.id, item.lease)
                 continue
             self._count_lease(settled)
+            self.queues.in_flight.home(item.id, item.lease)
             if dispatcher := self.queues.dispatchers.get(settled.queue):
                 dispatcher.meter.ended(item.event, fate)
             if fate is not Fate.EXTENDED:
@@ -148,11 +149,12 @@ class Settling:
             woken.add(settled.now_in)
             if settled.now_in not in self.queues.dispatchers:
                 source = self.queues.dispatchers.get(settled.queue)
-                owner = source.queue.owner if source else ""
-                self.queues.know(Queue(settled.now_in, QueueConfig(), False, self.clock(), owner))
+                self.queues.came_about(settled.now_in, source.queue.owner if source else "")
 
     def _count_lease(self, settled: Settled) -> None:
         """A lease may have ended, or one that was over goes on."""
+        if self.queues.in_flight.is_stray(settled.id, settled.lease):
+            return
         leased = settled.state is State.LEASED and settled.fate is not Fate.GONE
         if leased is not settled.leased and (dispatcher := self.queues.dispatchers.get(settled.queue)):
             dispatcher.leases.change(settled.holder or "", 1 if leased else -1)

@@ -16,6 +16,7 @@ from streambroker.cli.connection import Caller, calls_broker, log_out
 from streambroker.cli.diagnosis import Finding, NodeLook, QueueLook, note, of_node, of_queue, problem
 from streambroker.cli.exits import Exit
 from streambroker.cli.output import Output, plain
+from streambroker.cli.values import complete_queue
 from streambroker.config import data_directory
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ _SQLITE = re.compile(r'sqlite="([^"]*)"')
 @calls_broker
 async def doctor(
     caller: Caller,
-    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Look at this queue only.")] = None,
+    queue: Annotated[
+        str | None, typer.Argument(metavar="QUEUE", help="Look at this queue only.", autocompletion=complete_queue)
+    ] = None,
     data_dir: Annotated[str | None, typer.Option("--data-dir", help="Look at this data directory too.")] = None,
 ) -> int:
     """Explain what is wrong: with a queue that stands still, the broker, its disk, its clock, its files.
@@ -91,7 +94,7 @@ async def _of_broker(caller: Caller, queue: str | None, running: str | None) -> 
 def _not_ready(url: str, error: StreambrokerError, running: str | None) -> Finding:
     from streambroker.client.errors import ApiError
 
-    if isinstance(error, ApiError):
+    if isinstance(error, ApiError) and not error.foreign:
         return problem(
             "broker", f"it is there, but not ready: {error.detail}", "it refuses what it is asked meanwhile",
             "wait if it starts or stops; else its log says more",

@@ -14,6 +14,7 @@ from streambroker.cli.queue_config import Given, takes_config
 from streambroker.cli.values import QueueName, Yes, complete_queue, confirmed
 
 if TYPE_CHECKING:
+    from streambroker.client.errors import Conflict
     from streambroker.client.models import Backoff, Queue
     from streambroker.client.rest import Rest
 
@@ -96,10 +97,23 @@ def _backoff(waits: Backoff) -> str:
 @takes_config
 async def create(client: Rest, out: Output, name: QueueName, config: Given, backoff: Given) -> None:
     """Create a queue. That it is there already, with this very configuration, is no error."""
+    from streambroker.client.errors import Conflict
+
     if backoff:
         config["backoff"] = backoff
-    queue = await client.queues.create(name, **config)
+    try:
+        queue = await client.queues.create(name, **config)
+    except Conflict as error:
+        raise _as_it_is_done_here(error, name) from None
     out.answer(queue, f"the queue {queue.name} is there")
+
+
+def _as_it_is_done_here(error: Conflict, name: str) -> Conflict:
+    """The conflict, with the command that changes a queue and not the broker's path for it."""
+    from streambroker.client.errors import Conflict, ProblemDocument
+
+    detail = f"the queue {name} exists with another configuration; `streambroker queue set {name}` changes it"
+    return Conflict(ProblemDocument(error.code, error.status, detail=detail), error.request_id)
 
 
 @app.command("set")

@@ -64,7 +64,13 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def exit_code(error: StreambrokerError) -> Exit:
     """The exit code of an error."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.REFUSED)
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), Exit.REFUSED)
+    # What is no streambroker cannot know that something is wrong, or not there.
+    return Exit.UNAVAILABLE if _is_foreign(error) and code in (Exit.REFUSED, Exit.USAGE) else code
+
+
+def _is_foreign(error: StreambrokerError) -> bool:
+    return isinstance(error, ApiError) and error.foreign
 
 
 def told(error: StreambrokerError, out: Output, about: str | None = None) -> int:
@@ -84,6 +90,8 @@ def told(error: StreambrokerError, out: Output, about: str | None = None) -> int
 
 
 def _sentence(error: StreambrokerError) -> str:
+    if _is_foreign(error) and exit_code(error) is Exit.UNAVAILABLE:
+        return f"{error.detail}; is that the URL of a streambroker?"
     if isinstance(error, NotFound) and "queue" not in error.detail:
         return error.detail  # of a message or a user the list of queues tells nothing
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "")

@@ -13,12 +13,12 @@ import httpx
 
 from streambroker.client.connection import Reconnecting
 from streambroker.client.consuming import Consumption, LeaseMode
+from streambroker.client.encoding import encoded
 from streambroker.client.errors import StreambrokerError
 from streambroker.client.http import DEFAULT_TIMEOUT_S
 from streambroker.client.messages import Message
 from streambroker.client.models import Draft, Published, PublishedBatch, Tokens
 from streambroker.client.options import PublishOptions
-from streambroker.client.publishing import encoded
 from streambroker.client.rest import Rest
 from streambroker.client.retrying import RetryPolicy
 from streambroker.client.traffic import Traffic
@@ -88,7 +88,8 @@ class Client(Rest):
         Without a `dedup_id` one is made, so that a repeat after a lost connection stores nothing twice. Raises
         `StreambrokerTimeout` after `timeout` seconds (None: never), after which nobody knows whether it was stored;
         publish again with a `dedup_id` of your own to be sure. Raises `QueueFull`, `NotFound`, `Forbidden`, `Invalid`,
-        … where the broker refused; then it was not stored. `TypeError` for a content that is not JSON.
+        … where the broker refused; then it was not stored. `TypeError` for what JSON in UTF-8 cannot say: an object of
+        a kind that it does not know, half of a surrogate pair, NaN or an infinite number; it says where that is.
         """
         publisher = self._publisher
         if publisher.full:

@@ -78,10 +78,14 @@ class Reject(StreambrokerError):
 
 
 class ApiError(StreambrokerError):
-    """The broker refused. `code` is stable, `detail` is for people; `request_id` finds the request in its log."""
+    """The broker refused. `code` is stable, `detail` is for people; `request_id` finds the request in its log.
+
+    `foreign`: something in between has answered, or there is no streambroker at all; the class fits the status.
+    """
 
     def __init__(self, problem: ProblemDocument, request_id: str = "") -> None:
         super().__init__(problem.detail or problem.title or f"the broker answered {problem.status}")
+        self.foreign = not problem.code
         self.code = problem.code or type(self).code
         self.status = problem.status or type(self).status
         self.retryable = problem.retryable
@@ -95,7 +99,7 @@ class ApiError(StreambrokerError):
 
     def _document(self) -> ProblemDocument:
         return ProblemDocument(
-            self.code,
+            "" if self.foreign else self.code,
             self.status,
             detail=self.detail,
             retryable=self.retryable,

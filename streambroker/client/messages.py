@@ -221,9 +221,10 @@ class Message(Delivery):
     ) -> asyncio.Future[None]:
         """It went wrong: to be tried again after `delay_ms` (None: the queue's backoff), or not at all.
 
-        `reason` becomes the message's `error`. See `ack` for the rest.
+        `reason` becomes the message's `error`, without what none may hold (NUL, halves of surrogate pairs). See `ack`
+        for the rest.
         """
-        return self._settled_as(Verdict("nack", requeue, delay_ms, reason and reason[:4096]), timeout)
+        return self._settled_as(Verdict("nack", requeue, delay_ms, reason and _carried(reason)[:4096]), timeout)
 
     def extend(self, lease_ms: int, *, timeout: float | None = None) -> asyncio.Future[None]:
         """A fixed lease ends `lease_ms` from now; one that lives with its connection has no end to move."""
@@ -255,6 +256,11 @@ class Message(Delivery):
         """The SDK's own: the connection that can settle it by its id; None: by its lease."""
         hold = self._hold
         return hold if hold is not None and hold.alive else None
+
+
+def _carried(reason: str) -> str:
+    """The reason without what no reason may hold: it is mostly the text of an exception, and no cause of another."""
+    return reason.replace("\0", "").encode(errors="replace").decode()
 
 
 def _may_ask_again(told: asyncio.Future[None] | None) -> bool:

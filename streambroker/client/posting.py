@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from streambroker.client.encoding import check_options, encoded
 from streambroker.client.http import Http, segment
-from streambroker.client.models import OCTETS, Draft, Published, PublishedBatch, wire_draft
+from streambroker.client.models import OCTETS, Draft, Published, PublishedBatch
 from streambroker.protocol.times import rfc3339
 
 _OPTIONS = ("priority", "delay_ms", "available_at", "ttl_ms", "key", "dedup_id", "correlation_id", "reply_to")
+_JSON = {"content-type": "application/json"}
 
 
 def new_dedup_id() -> str:
@@ -27,7 +28,7 @@ def with_dedup_id(draft: Draft) -> Draft:
 
 
 class Posting:
-    """Publishes over REST. Every call raises as `Http.call`; `timeout` is in seconds.
+    """Publishes over REST. Every call raises as `Http.call`, and as `encoding.encoded`; `timeout` is in seconds.
 
     A draft without a `dedup_id` gets one, so every publish is repeated where its answer was lost.
     """
@@ -38,12 +39,11 @@ class Posting:
     async def publish(self, queue: str, draft: Draft, *, timeout: float | None = None) -> Published:
         """Publish one message; bytes go as a raw body, with the options as headers."""
         draft = with_dedup_id(draft)
-        sent: dict[str, Any] = {"body": wire_draft(draft)}
-        if isinstance(draft.content, bytes | bytearray | memoryview) and _fits_headers(draft):
-            sent = {"raw": bytes(draft.content), "headers": option_headers(draft)}
+        raw, headers = _body_of(draft)
         published: Published = await self._http.call(
-            "POST", f"/queues/{segment(queue)}/messages", Published, timeout=timeout, repeatable=True, **sent
-        )
+            "POST", f"/queues/{segment(queue)}/messages", Published, raw=raw, headers=headers, timeout=timeout,
+            repeatable=True,
+        )  # fmt: skip
         return published
 
     async def publish_many(
@@ -54,11 +54,19 @@ class Posting:
             "POST",
             f"/queues/{segment(queue)}/messages/batch",
             PublishedBatch,
-            body={"messages": [wire_draft(with_dedup_id(draft)) for draft in drafts]},
+            raw=b'{"messages":[%b]}' % b",".join([encoded(with_dedup_id(draft)) for draft in drafts]),
+            headers=_JSON,
             timeout=timeout,
             repeatable=True,
         )
         return published
+
+
+def _body_of(draft: Draft) -> tuple[bytes, dict[str, str]]:
+    if isinstance(draft.content, bytes | bytearray | memoryview) and _fits_headers(draft):
+        check_options(draft)
+        return bytes(draft.content), option_headers(draft)
+    return encoded(draft), _JSON
 
 
 def option_headers(draft: Draft) -> dict[str, str]:

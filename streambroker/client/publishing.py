@@ -28,7 +28,7 @@ from streambroker.client.errors import (
 )
 from streambroker.client.http import Http, segment
 from streambroker.client.link import Answer, Link
-from streambroker.client.models import Draft, Published, PublishedBatch, wire_draft
+from streambroker.client.models import Published, PublishedBatch
 from streambroker.client.retrying import RetryPolicy
 
 MAX_WAITING = 20_000
@@ -346,13 +346,6 @@ class Publisher:
         self._gone(publish)
         if not publish.future.done():
             publish.future.set_exception(error)
-
-
-def encoded(draft: Draft) -> bytes:
-    """A draft as JSON. Raises `TypeError` where the content is nothing that JSON can say."""
-    if isinstance(draft.content, bytes | bytearray | memoryview):
-        return frames.encode(wire_draft(draft))
-    return frames.encode(draft)  # members are left out where they are None, as `wire_draft` does, and faster
 
 
 def _comes_back(error: StreambrokerError) -> bool:

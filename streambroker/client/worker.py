@@ -134,7 +134,7 @@ async def work(
 
     Then nothing new is begun, what runs has `grace` seconds to finish (none once `stop_now` is set), and the rest is
     given back to the queue without counting as a failure. One worker that can go on no more stops them all, and what it
-    raised is raised.
+    raised is raised. `SystemExit` and `KeyboardInterrupt` from a worker's function do so at once, without the grace.
     """
     if not workers:
         raise ValueError("there is no worker to run")
@@ -144,16 +144,28 @@ async def work(
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([*ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-        await _finish(shifts, ended, stop_now, grace)
+        await _finish(shifts, ended, stop_now, 0 if any(map(_leaves, ended)) else grace)
     finally:
         stopped.cancel()
         for task in ended:
             task.cancel()
         await asyncio.gather(*ended, stopped, return_exceptions=True)
         await asyncio.gather(*(shift.close() for shift in shifts))
-    for task in ended:
+    # Who leaves goes before what only failed, as it may have because of that.
+    for task in sorted(ended, key=_leaves, reverse=True):
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+            raise error.reason if isinstance(error, _Leaving) else error
+
+
+class _Leaving(Exception):
+    """The function wants the program to end. Raised in a task as it is, that would stop the loop under everybody."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+def _leaves(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and isinstance(task.exception(), _Leaving)
 
 
 async def _finish(
@@ -229,6 +241,8 @@ class Shift:
                 self.busy += 1
                 try:
                     await self._work(message, call)
+                except (SystemExit, KeyboardInterrupt) as error:
+                    raise _Leaving(error) from None
                 finally:
                     self.busy -= 1
 
@@ -256,7 +270,7 @@ class Shift:
             log.error("%s failed on %r", self.worker.name, message, exc_info=error)
         if not message.settled:
             delay_ms = error.delay_ms if isinstance(error, Retry) else None
-            told = message.nack(requeue=not isinstance(error, Reject), delay_ms=delay_ms, reason=_carried(reason))
+            told = message.nack(requeue=not isinstance(error, Reject), delay_ms=delay_ms, reason=reason)
             told.add_done_callback(lambda told: _log_refusal(message, told))
         if self.worker.on_error is not None:
             try:
@@ -272,11 +286,6 @@ def _cancelled(error: asyncio.CancelledError) -> Exception:
     failure = RuntimeError("something that it waited for was cancelled")
     failure.__cause__ = error
     return failure
-
-
-def _carried(reason: str) -> str:
-    """The reason without what no reason may hold."""
-    return reason.replace("\0", "").encode(errors="replace").decode()
 
 
 def _log_refusal(message: Message, told: asyncio.Future[None]) -> None:
@@ -308,6 +317,9 @@ async def _awaited(worker: Worker, message: Message) -> None:
         await result
 
 
+_PASSED_ON = (Exception, SystemExit, KeyboardInterrupt)
+
+
 class LaneThread:
     """A thread for one lane. A daemon: a function that does not come back cannot keep the process from ending."""
 
@@ -323,11 +335,12 @@ class LaneThread:
         context = contextvars.copy_context()
 
         def job() -> None:
+            error: BaseException | None
             try:
                 result = context.run(self._handler, message)
                 error = None if result is None or not inspect.isawaitable(result) else _unexpected(result)
             except BaseException as raised:
-                error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
+                error = raised if isinstance(raised, _PASSED_ON) else RuntimeError(repr(raised))
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(_tell, future, error)
 
@@ -349,11 +362,13 @@ def _unexpected(result: Any) -> Exception:
     return TypeError("a plain function returned an awaitable; make it an async function")
 
 
-def _tell(future: asyncio.Future[None], error: Exception | None) -> None:
+def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:
     if future.done():
         return
     if error is None:
         future.set_result(None)
+    elif isinstance(error, StopIteration):  # no future takes one
+        future.set_exception(RuntimeError(repr(error)))
     else:
         future.set_exception(error)
 

@@ -9,6 +9,14 @@ import msgspec
 
 # `(?!\n)`: "$" alone lets a trailing newline through, and "\Z" is not known to JSON Schema's regular expressions.
 QUEUE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)"
+USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$(?!\n)"
+NO_NUL = r"^[^\x00]*$(?!\n)"
+RULES = {
+    QUEUE_NAME: "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ - and begins with a letter or digit",
+    USERNAME: "a user's name is 1 to 128 of A-Z a-z 0-9 . _ @ + - and begins with a letter, a digit or _",
+    NO_NUL: "holds a NUL character",
+}
+"""What is wrong with a text that one of these does not match, for people."""
 QueueName = Annotated[str, msgspec.Meta(pattern=QUEUE_NAME, description="Name of a queue.")]
 _queue_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
 _message_id = re.compile(r"[0-7][0-9a-f]{15}").fullmatch

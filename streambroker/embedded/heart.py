@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from streambroker.client.encoding import encoded
 from streambroker.client.errors import Draining, ProblemDocument, ServerError, StreambrokerTimeout
 from streambroker.client.messages import Verdict
-from streambroker.client.models import Draft, MessageInfo, Published, PublishedBatch, wire_draft
+from streambroker.client.models import Draft, MessageInfo, Published, PublishedBatch
 from streambroker.config import Settings
 from streambroker.core.errors import BrokerError, StorageFailed, invalid
 from streambroker.core.lifecycle import Event, Settlement
@@ -127,7 +128,7 @@ class Heart:
             now = broker.clock()
             ids = broker.new_ids(len(drafts), now)
             made = [
-                draft(_draft_in(_encoded(one)), number, found.config, self._limits, now, at=f"/messages/{index}")
+                draft(_draft_in(encoded(one)), number, found.config, self._limits, now, at=f"/messages/{index}")
                 for index, (one, number) in enumerate(zip(drafts, ids, strict=True))
             ]
             digests = [digest(one) for one in made if one.dedup_id is not None]
@@ -261,7 +262,3 @@ def check_queue(name: str) -> None:
     """Raises `Invalid` for what is no queue's name."""
     if not is_queue_name(name):
         raise invalid("/queue", "is not a queue's name")
-
-
-def _encoded(one: Draft) -> bytes:
-    return msgspec.json.encode(wire_draft(one))

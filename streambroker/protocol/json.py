@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from streambroker.core.errors import BrokerError, FieldError, Invalid, Malformed, invalid
+from streambroker.core.names import RULES
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ _MAYBE_LONE = re.compile(r"\\u[dD][89a-fA-F]")
 _AT = re.compile(r" - at `\$(.*)`$")
 _FIELD = re.compile(r"(?:unknown field|required field) `(.*?)`")
 _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+_IN_WORDS = {f"Expected `str` matching regex {pattern!r}": said for pattern, said in RULES.items()}
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -163,6 +166,7 @@ def _not_fitting(body: bytes | str, text: str) -> BrokerError:
         text = text[: at.start()]
         parts = [name or index for name, index in _PART.findall(at[1])]
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    text = _IN_WORDS.get(text, text)
     if field := _FIELD.search(text):
         pointer += "/" + field[1].replace("~", "~0").replace("/", "~1")
     return Invalid(f"{pointer or 'the body'}: {text}", errors=[FieldError(pointer, text)])

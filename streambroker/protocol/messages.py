@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from streambroker.core.errors import Invalid, TooLarge, invalid
 from streambroker.core.message import STATUS_OF, Attributes, DeadLetter, Draft, Message, Status
+from streambroker.core.names import NO_NUL as _NO_NUL
 from streambroker.core.names import format_id
 from streambroker.core.policy import Milliseconds, QueueConfig
 from streambroker.protocol.json import JsonDecoder, encode
@@ -21,7 +22,6 @@ from streambroker.protocol.times import milliseconds, rfc3339
 
 MAX_BATCH = 1_000
 MAX_HEADERS_BYTES = 64 * 1024
-_NO_NUL = r"^[^\x00]*$(?!\n)"
 Text = Annotated[str, msgspec.Meta(pattern=_NO_NUL, max_length=1_024)]
 Label = Annotated[str, msgspec.Meta(pattern=_NO_NUL, min_length=1, max_length=512)]
 Reason = Annotated[str, msgspec.Meta(pattern=_NO_NUL, max_length=4_096)]

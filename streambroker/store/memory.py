@@ -6,8 +6,8 @@ The other engines are compared with this one, answer by answer (``tests/store/te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import Any
 
 import msgspec
@@ -55,6 +55,18 @@ class MemoryEngine:
         self._messages: dict[int, Message] = {}
         self._records: dict[int, list[Record]] = {}
         self._dedup: dict[tuple[str, bool, str], tuple[int, bytes, list[int], list[int]]] = {}
+        self._apply: Mapping[type[Command], Callable[[Any], Any]] = {  # claims are served together
+            Publish: self._publish,
+            Settle: lambda settle: [self._settle(item, settle.now) for item in settle.items],
+            Overdue: self._overdue,
+            Redrive: self._redrive,
+            Retry: self._retry,
+            Purge: self._purge,
+            Delete: lambda delete: self._delete(delete.id),
+            SaveQueue: self._save_queue,
+            DropQueue: lambda drop: self._queues.pop(drop.name, None) is not None,
+            Sweep: self._sweep,
+        }
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 
@@ -101,34 +113,9 @@ class MemoryEngine:
 
     def _attempt(self, command: Command) -> Any:
         try:
-            return self._apply(command)
+            return self._apply[type(command)](command)
         except BrokerError as error:
             return error
-
-    def _apply(self, command: Command) -> Any:
-        match command:
-            case Publish():
-                return self._publish(command)
-            case Settle():
-                return [self._settle(item, command.now) for item in command.items]
-            case Overdue():
-                return self._overdue(command)
-            case Redrive():
-                return self._redrive(command)
-            case Retry():
-                return self._retry(command)
-            case Purge():
-                return self._purge(command)
-            case Delete():
-                return self._delete(command.id)
-            case SaveQueue():
-                return self._save_queue(command)
-            case DropQueue():
-                return self._queues.pop(command.name, None) is not None
-            case Sweep():
-                return self._sweep(command)
-            case _:
-                raise AssertionError(f"{command} is served with the other claims")
 
     # -- publish -------------------------------------------------------------------------------------------------------
 
@@ -158,8 +145,7 @@ class MemoryEngine:
             else:
                 duplicates.append(index)
             ids.append(draft.id if first is None else first)
-        self._admit(queue, fresh)
-        dropped = self._make_room(queue, len(fresh))
+        dropped = self._make_room(queue, fresh)
         until = command.now + queue.config.dedup_window_ms
         for dedup_id, (first_id, digest) in here.items():
             if any(draft.id == first_id for draft in fresh):
@@ -183,24 +169,32 @@ class MemoryEngine:
             raise other_content(str(key))
         return record
 
-    def _admit(self, queue: Queue, fresh: Sequence[Draft]) -> None:
+    def _make_room(self, queue: Queue, fresh: Sequence[Draft]) -> int:
+        """Drop the oldest where the queue does so, as many as it takes; how many. Or raise, with nothing changed."""
+        config, limit = queue.config, queue.config.max_messages
+        here = self._in(queue.name, State.READY, State.DELAYED, State.LEASED)
+        excess = len(here) + len(fresh) - limit if limit else 0
+        over = self._over(queue, fresh)
+        if (excess <= 0 and over <= 0) or not fresh:
+            return 0
+        if over > 0 and config.overflow == "reject":
+            raise over_quota(queue.owner, self._quota)
+        oldest = sorted((m for m in here if m.state is not State.LEASED), key=lambda m: (m.state, m.id))
+        if excess > 0 and (config.overflow == "reject" or len(oldest) < excess):
+            raise QueueFull(f"queue {queue.name} holds its max_messages ({limit}) already")
+        freed = [0, *accumulate(weight(m.content, m.attributes) for m in oldest)]
+        enough = next((n for n, size in enumerate(freed) if n >= excess and size >= over), None)
+        if enough is None:
+            raise over_quota(queue.owner, self._quota)
+        for message in oldest[:enough]:
+            del self._messages[message.id]
+        return enough
+
+    def _over(self, queue: Queue, fresh: Sequence[Draft]) -> int:
+        """By how many bytes these are more than the owner of the queue may store."""
         stored = sum(self.stored(name) for name, other in self._queues.items() if other.owner == queue.owner)
         size = sum(weight(draft.content, draft.attributes) for draft in fresh)
-        if self._quota and queue.owner and stored + size > self._quota:
-            raise over_quota(queue.owner, self._quota)
-
-    def _make_room(self, queue: Queue, fresh: int) -> int:
-        limit = queue.config.max_messages
-        here = self._in(queue.name, State.READY, State.DELAYED, State.LEASED)
-        excess = len(here) + fresh - limit
-        if not limit or excess <= 0:
-            return 0
-        oldest = sorted((m for m in here if m.state is not State.LEASED), key=lambda m: (m.state, m.id))[:excess]
-        if queue.config.overflow == "reject" or len(oldest) < excess:
-            raise QueueFull(f"queue {queue.name} holds its max_messages ({limit}) already")
-        for message in oldest:
-            del self._messages[message.id]
-        return len(oldest)
+        return stored + size - self._quota if self._quota and queue.owner and size else 0
 
     # -- claim, settle, what is due ------------------------------------------------------------------------------------
 

@@ -9,10 +9,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streambroker.core.access import Grant, Grants, Role
+from streambroker.core.names import USERNAME as USERNAME
 from streambroker.transport.schemas import Body, Limit
 
-# `(?!\n)`: "$" alone lets a trailing newline through.
-USERNAME = r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$(?!\n)"
 Username = Annotated[str, msgspec.Meta(pattern=USERNAME, description="Name of a user.")]
 NewPassword = Annotated[
     str, msgspec.Meta(min_length=8, max_length=1024, description="Not the user name; at most 1,024 bytes in UTF-8.")

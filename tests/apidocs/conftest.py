@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import PATIENCE_MS, browser, chromium, playwright
+from tests.browser.conftest import PATIENCE_MS, browser, chromium
 from tests.browser.guard import Guard
 from tests.harness import BrokerProcess
 from tests.wire.conftest import NO_LIMITS
 
-__all__ = ["browser", "chromium", "playwright"]  # fixtures of this folder too
+__all__ = ["browser", "chromium"]  # fixtures of this folder too
 
 Visit = Callable[..., Page]
 

@@ -11,9 +11,11 @@ import pytest
 
 from streambroker.core.errors import BrokerError, Invalid, Malformed, TooLarge
 from streambroker.core.message import Attributes
+from streambroker.core.names import QueueName
 from streambroker.core.policy import QueueConfig
 from streambroker.protocol.json import MAX_DEPTH, JsonDecoder, check_depth
-from streambroker.protocol.messages import DraftIn, Limits, digest, draft
+from streambroker.protocol.messages import DraftIn, Label, Limits, digest, draft
+from streambroker.transport.user_schemas import Username
 
 NOW = 1_700_000_000_000
 
@@ -220,3 +222,15 @@ def test_a_message_that_carries_nothing_has_no_attributes() -> None:
 def test_a_digest_tells_contents_apart_and_nothing_else() -> None:
     assert digest(made(b'{"content":1,"priority":1}')) == digest(made(b'{"content":1}'))
     assert digest(made(b'{"content":1}')) != digest(made(b'{"content":1.0}'))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(QueueName, "a queue's name is 1 to 128 of"), (Username, "a user's name is 1 to 128 of"), (Label, "holds a NUL")],
+    ids=["a queue's name", "a user's name", "a label"],
+)
+def test_a_text_of_the_wrong_form_is_told_in_words(kind: Any, told: str) -> None:
+    with pytest.raises(Invalid, match=rf"^/0: {told}") as caught:
+        JsonDecoder(list[kind])(b'["a \\u0000"]')
+    assert "regex" not in caught.value.detail
+    assert [fault.pointer for fault in caught.value.errors] == ["/0"]

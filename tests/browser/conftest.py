@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Playwright, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 from tests.browser.dashboard import Dashboard
 from tests.browser.guard import Guard
@@ -54,18 +54,20 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="package")
-def playwright(chromium: str) -> Iterator[Playwright]:
+@contextmanager
+def launched(chromium: str) -> Iterator[Browser]:
+    """A browser, as long as it is wanted."""
     expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as running:
-        yield running
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="package")
-def browser(playwright: Playwright, chromium: str) -> Iterator[Browser]:
-    launched = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-    yield launched
-    launched.close()
+def browser(chromium: str) -> Iterator[Browser]:
+    with launched(chromium) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="package")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -45,7 +48,10 @@ def test_a_queue_from_its_creation_to_its_end(run: Command, queue: str) -> None:
     assert (config["lease_ms"], config["max_attempts"], config["message_ttl_ms"]) == (10_000, 3, 7_200_000)
     assert config["backoff"] == {"kind": "fixed", "base_ms": 250, "factor": 2, "max_ms": 300_000, "jitter": False}
     assert config["overflow"] == "drop_oldest"
-    assert run("queue", "create", queue).code == Exit.REFUSED  # another configuration
+    other = run("queue", "create", queue)
+    assert other.code == Exit.REFUSED
+    told = f"the queue {queue} exists with another configuration; `streambroker queue set {queue}` changes it"
+    assert other.err == f"streambroker: {told}\n"
     assert queue in [row[0] for row in lines(run("queue", "list").out)]
     assert run("queue", "pause", queue).code == 0
     assert "(paused)" in run("queue", "show", queue).out
@@ -228,6 +234,48 @@ def test_a_broker_that_is_not_there_is_said_in_a_line(run: Command) -> None:
         ended = run(*command, "--url", "http://127.0.0.1:1", "--timeout", "3")
         assert (ended.code, ended.err.count("\n")) == (Exit.UNAVAILABLE, 1), command
         assert "--url" in ended.err
+
+
+@pytest.fixture
+def another_server() -> Iterator[str]:
+    """The URL of a server that is no streambroker."""
+    page = b"<html><h1>Not Found</h1></html>"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_url_that_is_no_streambrokers_is_as_good_as_none(run: Command, another_server: str) -> None:
+    for command in (["queue", "list"], ["queue", "show", "q"], ["consume", "q"], ["publish", "q", "1"], ["tail", "q"]):
+        ended = run(*command, "--url", another_server)
+        assert (ended.code, ended.err.count("\n")) == (Exit.UNAVAILABLE, 1), command
+        assert "answered 404" in ended.err and "is that the URL of a streambroker?" in ended.err
+    told = run("doctor", "--url", another_server)
+    assert told.code == 1 and "cannot be reached" in told.out and "not as a streambroker does" in told.out
+
+
+def test_a_name_that_no_queue_may_have_is_told_in_words(run: Command) -> None:
+    for command in (["queue", "create", "a b"], ["queue", "show", "a b"], ["publish", "a b", "1"], ["consume", "a b"]):
+        ended = run(*command)
+        assert ended.code == Exit.USAGE
+        assert "a queue's name is 1 to 128 of A-Z a-z 0-9 . _ - and begins with a letter or digit" in ended.err, command
 
 
 def test_an_error_is_a_document_where_json_is_asked_for(run: Command, queue: str) -> None:

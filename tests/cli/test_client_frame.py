@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -156,6 +157,15 @@ def test_control_characters_are_written_as_escapes() -> None:
 )  # fmt: skip
 def test_exit_codes_of_refusals(code: str, expected: Exit) -> None:
     assert exit_code(errors.from_code(code)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, Exit.UNAVAILABLE), (400, Exit.UNAVAILABLE), (403, Exit.NOT_ALLOWED), (429, Exit.NOT_NOW)],
+)
+def test_exit_codes_where_something_else_answered(status: int, code: Exit) -> None:
+    foreign = errors.from_problem(errors.ProblemDocument("", status))
+    assert exit_code(foreign) is exit_code(pickle.loads(pickle.dumps(foreign))) is code
 
 
 def test_exit_codes_where_there_was_no_answer() -> None:

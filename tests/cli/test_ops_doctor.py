@@ -60,9 +60,9 @@ def test_a_queue_that_nobody_consumes_is_explained(command: Command, broker: Syn
 def test_one_queue_can_be_asked_for(command: Command, broker: SyncBroker, served: Served) -> None:
     broker.publish("orders", 1)
     broker.queues.create("calm")
-    assert ask(command, served, "--queue", "calm").code == 0
-    assert ask(command, served, "--queue", "orders").code == 1
-    ended = ask(command, served, "--queue", "none", "--json")
+    assert ask(command, served, "calm").code == 0
+    assert ask(command, served, "orders").code == 1
+    ended = ask(command, served, "none", "--json")
     assert ended.code == 1
     assert "there is no queue none" in problems(ended)[0]
 
@@ -89,7 +89,7 @@ def test_a_dead_letter_queue_that_nobody_empties(command: Command, broker: SyncB
     message = broker.receive("q")
     assert message is not None
     message.nack(requeue=False)
-    found = problems(ask(command, served, "--queue", "q", "--json"))
+    found = problems(ask(command, served, "q", "--json"))
     assert found == ["queue q: in dead 1 dead letter is waiting, and nobody looks at them"]
 
 

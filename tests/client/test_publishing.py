@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from streambroker.client import Client, Draft, Forbidden, Grant, Invalid, QueueFull
+from streambroker.client.encoding import encoded
 from streambroker.client.publishing import MAX_WAITING
 from tests.harness import PASSWORD, BrokerProcess
 
@@ -136,6 +137,38 @@ async def test_what_is_not_json_is_a_type_error_and_nothing_is_sent(client: Clie
         await client.publish(queue, object())
     with pytest.raises(ValueError, match="1 to 1,000"):
         await client.publish_many(queue, [])
+
+
+@pytest.mark.parametrize(
+    ("draft", "told"),
+    [
+        (Draft(content={"a/b": [1, float("nan")]}), "/content/a~1b/1 is NaN or infinite"),
+        (Draft(content=float("-inf")), "/content is NaN or infinite"),
+        (Draft(content={"name": "\ud800"}), "/content/name is not Unicode"),
+        (Draft(content={"\ud800": 1}), r"/content/\\ud800 is not Unicode"),
+        (Draft(content=1, key="\udfff"), "/key is not Unicode"),
+        (Draft(content=b"raw", headers={"h": float("inf")}), "/headers/h is NaN or infinite"),
+    ],
+    ids=["NaN in a list", "infinite", "half a pair", "half a pair as a name", "half a pair as a key", "a header"],
+)
+def test_what_json_cannot_say_is_a_type_error_that_says_where(draft: Draft, told: str) -> None:
+    with pytest.raises(TypeError, match=f"^{told}"):
+        encoded(draft)
+
+
+def test_null_is_not_taken_for_a_number_that_is_none() -> None:
+    content = {"none": None, "text": "null", "time": datetime(2026, 1, 1, tzinfo=UTC), "raw": msgspec.Raw(b"[null]")}
+    sent = b'{"none":null,"text":"null","time":"2026-01-01T00:00:00Z","raw":[null]}'
+    assert encoded(Draft(content=content)) == b'{"content":%b}' % sent
+
+
+async def test_the_reason_of_a_nack_is_carried_without_what_none_may_hold(client: Client, queue: str) -> None:
+    await client.publish(queue, 1)
+    message = await client.receive(queue)
+    assert message is not None
+    await message.nack(requeue=False, reason="half \ud800 and \0 nothing")
+    (failed,) = [one async for one in client.messages.browse(queue, status="failed")]
+    assert failed.error == "half ? and  nothing"
 
 
 async def test_more_publishes_than_may_wait_wait_for_room(client: Client, queue: str) -> None:

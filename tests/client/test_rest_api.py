@@ -129,6 +129,22 @@ async def test_half_a_surrogate_pair_can_be_read(rest: Rest, queue: str) -> None
     assert message.content == ["\ud800"]
 
 
+@pytest.mark.parametrize(
+    ("draft", "where"),
+    [
+        (Draft(content=float("nan")), "/content"),
+        (Draft(content="\ud800"), "/content"),
+        (Draft(content=b"raw", headers={"h": float("inf")}), "/headers/h"),
+    ],
+    ids=["NaN", "half a pair", "a header of raw bytes"],
+)
+async def test_what_json_cannot_say_is_a_type_error(rest: Rest, queue: str, draft: Draft, where: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{where} "):
+        await rest.posting.publish(queue, draft)
+    with pytest.raises(TypeError, match=rf"^{where} "):
+        await rest.posting.publish_many(queue, [Draft(content=1), draft])
+
+
 async def test_a_batch_is_stored_whole(rest: Rest, queue: str) -> None:
     drafts = [Draft(content=1, dedup_id="a"), Draft(content=b"\0raw"), Draft(content=1, dedup_id="a")]
     stored = await rest.posting.publish_many(queue, drafts)

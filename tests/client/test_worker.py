@@ -209,6 +209,67 @@ async def test_what_does_not_finish_in_time_is_given_back_without_a_failure(clie
     assert await settled(client, queue) == (1, 0, 0)
 
 
+class Sync:
+    """A worker's function that is no coroutine."""
+
+    def __init__(self, leave: BaseException) -> None:
+        self.leave = leave
+
+    def __call__(self, message: Message) -> None:
+        raise self.leave
+
+
+class Async(Sync):
+    """One that is."""
+
+    async def __call__(self, message: Message) -> None:  # type: ignore[override]
+        raise self.leave
+
+
+@pytest.mark.parametrize("leave", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("kind", [Sync, Async])
+async def test_a_function_that_ends_the_program_does_so_at_once_and_its_message_is_given_back(
+    client: Client, queue: str, kind: type[Sync], leave: BaseException
+) -> None:
+    began = asyncio.Event()
+
+    @worker(f"{queue}.other")
+    async def busy(message: Message) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    await client.publish(f"{queue}.other", 1)
+    working = asyncio.create_task(_left(client, worker(queue)(kind(leave)), busy))
+    await began.wait()
+    await client.publish(queue, 1)
+    async with asyncio.timeout(20):
+        assert await working is leave
+    assert await settled(client, queue) == await settled(client, f"{queue}.other") == (1, 0, 0)
+    again = await client.receive(queue)
+    assert again is not None and again.error is None
+
+
+async def _left(client: Client, *workers: Worker) -> BaseException:
+    try:
+        await work(client, *workers)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return error
+    raise AssertionError("it went on")
+
+
+async def test_a_plain_function_that_raises_stop_iteration_has_failed(client: Client, queue: str) -> None:
+    @worker(queue)
+    def handle(message: Message) -> None:
+        next(iter(()))
+
+    await client.queues.create(queue, max_attempts=1)
+    await client.publish(queue, 1)
+    async with working(client, handle):
+        async with asyncio.timeout(20):
+            while (await client.queues.get(queue)).counts.failed != 1:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_worker_that_may_not_consume_ends_the_run(broker: BrokerProcess, client: Client, queue: str) -> None:
     @worker(queue)
     async def handle(message: Message) -> None:

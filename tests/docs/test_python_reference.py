@@ -9,6 +9,7 @@ import pytest
 
 from streambroker import client
 from streambroker.client import Client, SyncClient
+from streambroker.client.options import PublishOptions
 from tests.docs.pages import DOCS, ROOT
 
 PYTHON = (DOCS / "python.md").read_text()
@@ -29,7 +30,8 @@ def test_the_page_names_every_method_of_a_client(kind: type) -> None:
 
 
 def test_every_option_of_publish_is_in_the_page() -> None:
-    options = set(inspect.signature(Client.publish).parameters) - {"self"}
+    options = {*inspect.signature(Client.publish).parameters, *PublishOptions.__annotations__} - {"self", "options"}
+    assert len(options) > 10
     assert sorted(option for option in options if not named(option, PYTHON)) == []
 
 

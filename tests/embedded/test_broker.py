@@ -163,6 +163,13 @@ async def test_a_batch_is_stored_whole_or_not_at_all(broker: Broker) -> None:
     assert batch.duplicates == [1] and batch.message_ids[0] == batch.message_ids[1]
 
 
+async def test_what_json_cannot_say_is_a_type_error_and_nothing_is_stored(broker: Broker) -> None:
+    for content in (float("nan"), "\ud800", object()):
+        with pytest.raises(TypeError):
+            await broker.publish("q", content)
+    assert await broker.receive("q") is None
+
+
 async def test_a_dedup_id_is_stored_once(broker: Broker) -> None:
     first = await broker.publish("q", 1, dedup_id="d")
     second = await broker.publish("q", 1, dedup_id="d")

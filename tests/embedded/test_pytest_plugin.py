@@ -180,6 +180,26 @@ def test_a_test_that_fails_leaves_nothing_behind(run: pytest.Pytester) -> None:
     ).assert_outcomes(passed=1, failed=1)
 
 
+def test_without_the_extra_the_fixture_says_what_to_install_and_others_are_unharmed(run: pytest.Pytester) -> None:
+    result = outcome(
+        run,
+        """
+        import sys
+
+        sys.modules["httpx"] = None  # as where it is not installed
+
+        def test_of_ours(broker):
+            pass
+
+        def test_of_theirs():
+            pass
+        """,
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*fixtures need the extra pytest: pip install 'streambroker[[]pytest]'"])
+    result.stdout.no_fnmatch_line("*No module named*")
+
+
 def test_pytest_finds_the_plugin_by_itself_once_installed() -> None:
     entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     assert entries == {"streambroker": "streambroker.pytest_plugin"}

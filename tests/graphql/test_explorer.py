@@ -15,16 +15,23 @@ from graphql import introspection_from_schema
 from playwright.sync_api import Browser, Page, expect
 
 from streambroker.transport.graphql.schema import SCHEMA
-from tests.browser.conftest import browser, chromium, playwright
+from tests.browser.conftest import chromium, launched
 from tests.browser.guard import Guard
 from tests.harness import PASSWORD, BrokerProcess
 from tests.wire.doors import Queue
 from tests.wire.people import SECRET, grant, somebody
 
-__all__ = ["browser", "chromium", "playwright"]  # fixtures of this file too
+__all__ = ["chromium"]  # a fixture of this file too
 
 FILES = Path(__file__).parents[2] / "web" / "graphiql"
 SCHEMA_FILE = FILES / "schema.json"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """For this file only: others of the folder are asyncio's, whose loop Playwright would hold."""
+    with launched(chromium) as opened:
+        yield opened
 
 
 @pytest.fixture

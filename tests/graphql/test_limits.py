@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ import httpx
 import pytest
 
 from tests.graphql.asking import Graph
-from tests.graphql.conftest import Member
 from tests.harness import BrokerProcess
 from tests.wire.conftest import NO_LIMITS
 from tests.wire.doors import Queue, fresh_name
@@ -71,33 +67,6 @@ def test_bytes_have_the_same_bounds_as_json(graph: Graph, queue: Queue) -> None:
 
 def codes(document: dict[str, Any]) -> set[str]:
     return {error["extensions"]["code"] for error in document.get("errors", ())}
-
-
-def test_answers_that_nobody_reads_are_bounded_for_each_user(
-    broker: BrokerProcess, graph: Graph, queue: Queue, member: Member
-) -> None:
-    """Each may have 48 MiB, and clients may ask for as many as they like at a time."""
-    queue.publish_many(*("x" * 1_000_000 for _ in range(8)))
-    large = f'{{ messages(queue: "{queue.name}") {{ items {{ a: content b: content c: content d: content }} }} }}'
-    asking = json.dumps({"query": large}).encode()
-    greedy = member(grant("*", "view"))
-    head = (
-        f"Host: localhost\r\nAuthorization: {greedy.client.headers['Authorization']}\r\nContent-Type: application/json"
-    )
-    request = f"POST /graphql HTTP/1.1\r\n{head}\r\nContent-Length: {len(asking)}\r\n\r\n".encode() + asking
-    host, port = broker.url.removeprefix("http://").split(":")
-    with ExitStack() as stack:
-        for _ in range(4):
-            unread = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
-            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            unread.sendall(request)
-            assert unread.recv(12) == b"HTTP/1.1 200"
-        assert codes(Graph(greedy.client).reply(large)) == {"overloaded"}
-        assert codes(graph.reply(large)) == set()  # others do not feel it
-    for _ in range(100):  # the broker hears of the ends one by one
-        if not codes(Graph(greedy.client).reply(large)):
-            return
-    raise AssertionError("what was held was not given back")
 
 
 def test_a_large_answer_that_is_read_comes_whole_and_is_held_no_more(graph: Graph, queue: Queue) -> None:

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.conftest import browser, chromium, playwright
+from tests.browser.conftest import browser, chromium
 from tests.harness import BrokerProcess
 from tests.system.conftest import missing
 from tests.wire.conftest import NO_LIMITS
 
-__all__ = ["browser", "chromium", "playwright"]  # fixtures of this folder too
+__all__ = ["browser", "chromium"]  # fixtures of this folder too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

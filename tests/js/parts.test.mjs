@@ -52,6 +52,15 @@ test("a draft says JSON text to the letter, bytes in base64, and a dedup id of i
   assert.throws(() => new JsonText("{"), SyntaxError);
 });
 
+test("a number that JSON does not have is refused, and where it is is told", () => {
+  assert.throws(() => new Draft(NaN), { name: "TypeError", message: /^\/content is NaN/ });
+  assert.throws(() => new Draft({ "a/b": [null, { toJSON: () => [1, -Infinity] }] }), /^TypeError: \/content\/a~1b\/1\/1 is -/);
+  assert.throws(() => new Draft(1, { headers: { h: Infinity } }), /^TypeError: \/headers\/h is Infinity/);
+  const content = { none: null, text: "null", time: new Date(NaN), left: undefined, list: [undefined] };
+  const sent = '{"content":{"none":null,"text":"null","time":null,"list":[null]}}';
+  assert.equal(new Draft(content, { dedupId: null }).json, sent);
+});
+
 test("an error is of its code's class, and a code of tomorrow is an error still", () => {
   const error = errorOf({ code: "not_found", status: 404, detail: "no such queue", retryable: false });
   assert.ok(error instanceof NotFound && error instanceof StreambrokerError);

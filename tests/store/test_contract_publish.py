@@ -428,6 +428,17 @@ async def test_publishes_of_one_turn_make_room_for_each_other(bench: Bench) -> N
     assert list(await bench.states()) == ids(second + third)
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "reject"])
+async def test_a_publish_of_nothing_but_duplicates_needs_no_room_and_drops_nothing(bench: Bench, overflow: str) -> None:
+    await bench.queue()
+    first = [bench.draft(dedup_id="d"), *bench.drafts(2)]
+    await bench.publish(*first, digests=[ONE])
+    await bench.queue(max_messages=2, overflow=overflow)  # it holds more than that already
+    again = await bench.publish(bench.draft(dedup_id="d"), digests=[ONE])
+    assert (again.ids, again.duplicates, again.dropped) == ([first[0].id], [0], 0)
+    assert sorted(await bench.states()) == ids(first)
+
+
 # -- one turn ----------------------------------------------------------------------------------------------------------
 
 

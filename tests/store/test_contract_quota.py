@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streambroker.core.errors import StorageFull
+from streambroker.core.errors import QueueFull, StorageFull
 from streambroker.core.lifecycle import Event
 from streambroker.core.message import Draft, State
 from streambroker.core.policy import QueueConfig
@@ -131,6 +131,69 @@ async def test_what_is_dropped_to_make_room_in_the_queue_is_not_charged_any_more
     for size in (100, 200, 300, 400):
         await stored(bench, size, "few")
     assert await room(bench) == OWNER_QUOTA - 700
+
+
+async def test_a_queue_that_drops_its_oldest_makes_room_within_the_quota_too(bench: Bench) -> None:
+    await owned(bench, "ring", overflow="drop_oldest")
+    await stored(bench, OWNER_QUOTA - 1_000)
+    later = await stored(bench, 100, "ring", available_at=bench.now + 50)
+    first = await stored(bench, 300, "ring", priority=9)
+    second = await stored(bench, 300, "ring", attributes=b"y" * 100)
+    third = await stored(bench, 200, "ring")
+    # The oldest that are ready, as many as it takes, whatever their priority; then those that are delayed.
+    new = bench.draft(b"x" * 301)
+    assert (await bench.publish(new, queue="ring")).dropped == 2
+    assert sorted(await bench.states("ring")) == [later.id, third.id, new.id]
+    assert await bench.store.get(first.id) is await bench.store.get(second.id) is None
+    largest = bench.draft(b"x" * 1_000)
+    assert (await bench.publish(largest, queue="ring")).dropped == 3
+    assert list(await bench.states("ring")) == [largest.id]
+    assert len(await bench.all("q")) == 1
+
+
+async def test_no_more_is_dropped_than_the_quota_and_the_queue_ask_for(bench: Bench) -> None:
+    await owned(bench, "ring", max_messages=3, overflow="drop_oldest")
+    await stored(bench, OWNER_QUOTA - 600)
+    for size, dropped in ((200, 0), (200, 0), (200, 0), (1, 1), (199, 1), (400, 1), (600, 3)):
+        answer = await bench.publish(bench.draft(b"x" * size), queue="ring")
+        assert answer.dropped == dropped, size
+    assert await room(bench) == 0
+
+
+async def test_what_dropping_could_not_make_room_for_is_refused_and_nothing_is_dropped(bench: Bench) -> None:
+    await owned(bench, "ring", overflow="drop_oldest", retention_ms=1_000_000)
+    await stored(bench, OWNER_QUOTA - 1_000)
+    for size in (300, 200, 100, 50):
+        await stored(bench, size, "ring")
+    processing, processed, failed = await bench.take(3, "ring")
+    await bench.ack(processed)
+    await bench.settle(failed, Event.REJECT)
+    before = await bench.states("ring")
+    for size in (401, 3_000, OWNER_QUOTA + 1):  # 350 is free, and 50 waits
+        (refused,) = await bench.turn(bench.publishing([bench.draft(b"x" * size)], "ring"))
+        assert isinstance(refused, StorageFull)
+        assert await bench.states("ring") == before
+    assert (await bench.publish(bench.draft(b"x" * 400), queue="ring")).dropped == 1
+    assert (await bench.states("ring"))[processing.id] is State.LEASED
+    await owned(bench, "ring", max_messages=1, overflow="drop_oldest")
+    (refused,) = await bench.turn(bench.publishing(bench.drafts(9, content=b"x" * 900), "ring"))
+    assert isinstance(refused, QueueFull)
+
+
+async def test_publishes_of_one_turn_make_room_within_the_quota_for_each_other(bench: Bench) -> None:
+    await owned(bench, "ring", overflow="drop_oldest")
+    drafts = [bench.draft(b"x" * (OWNER_QUOTA // 2)) for _ in range(4)]
+    answers = await bench.turn(*[bench.publishing([draft], "ring") for draft in drafts])
+    assert [answer.dropped for answer in answers] == [0, 0, 1, 1]
+    assert list(await bench.states("ring")) == [draft.id for draft in drafts[2:]]
+
+
+async def test_duplicates_drop_nothing_where_the_quota_is_used_up(bench: Bench) -> None:
+    await owned(bench, "ring", overflow="drop_oldest")
+    first = bench.draft(b"x" * OWNER_QUOTA, dedup_id="d")
+    await bench.publish(first, queue="ring", digests=[b"1"])
+    again = await bench.publish(bench.draft(b"x" * OWNER_QUOTA, dedup_id="d"), queue="ring", digests=[b"1"])
+    assert (again.ids, again.dropped) == ([first.id], 0)
 
 
 async def test_a_message_that_moves_is_charged_to_where_it_is(bench: Bench) -> None:

@@ -58,10 +58,10 @@ STEPS = (20, 60)
 
 QUEUES = ("a", "b", "dead")
 OWNERS = {"a": "ann", "b": "", "dead": "ann"}
-QUOTA = 400
+QUOTA = 100
 # Small numbers everywhere, so that limits are reached and times come within a sequence.
 CONFIGS = (
-    QueueConfig(backoff=Backoff(base_ms=5)),
+    QueueConfig(backoff=Backoff(base_ms=5), overflow="drop_oldest"),
     QueueConfig(max_attempts=2, dead_letter_queue="dead", backoff=Backoff("fixed", 0), retention_ms=0),
     QueueConfig(max_attempts=1, dead_letter_queue="b", message_ttl_ms=30, durability="memory"),
     QueueConfig(max_messages=4, dead_letter_queue="dead", dedup_window_ms=20),

@@ -18,7 +18,7 @@ from streambroker.core.policy import QueueConfig
 from streambroker.store.contract import Command, Delete, Published, Purge, SaveQueue
 from streambroker.store.sql.connection import open_writer
 from streambroker.store.sql.engine import SqliteEngine
-from streambroker.store.sql.room import BALLAST, Room
+from streambroker.store.sql.room import BALLAST, RESERVE, Room
 from tests.store.subjects import START, Bench, SpecificationSubject, wish
 
 MIB = 1024 * 1024
@@ -74,7 +74,7 @@ class Store:
 
     @property
     def in_use(self) -> int:
-        return self.engine._in_use()
+        return self.engine._checkpoints.in_use()
 
 
 @pytest.fixture
@@ -259,6 +259,80 @@ def test_a_disk_that_is_nearly_full_at_the_start_refuses_from_the_start(
 def test_where_both_are_used_up_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", Volume(2**40, 1))
     room = Room(tmp_path, 10)
-    room.expect(1, 100, lambda: 20)
+    room.expect(1, 100, lambda: 20, lambda: 0)
     with pytest.raises(StorageFull, match="the disk is full"):
         room.admit(1, 100)
+
+
+def pages(store: Store, name: str = "page_count") -> int:
+    return int(store.engine.work(lambda db: db.execute(f"PRAGMA {name}").fetchone()[0]))
+
+
+def test_on_a_full_disk_publishes_go_on_in_the_files_free_pages_and_end_before_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume = Volume(8 * MIB, 8 * MIB)
+    monkeypatch.setattr(os, "statvfs", volume)
+    store = Store(tmp_path, 0)
+    with closing(store.engine):
+        for _ in range(40):
+            store.publish(100_000)
+        before = pages(store)
+        volume.free = 0
+        store.fill(100_000)
+        assert store.engine.full == (True, False)
+        assert store.apply(Purge("q", (State.READY,), 1_000)) == 16  # a full disk's chunk
+        assert isinstance(store.publish(100_000), Published)
+        assert store.engine.full == (False, False)
+        while store.apply(Purge("q", (State.READY,), 1_000)):
+            pass
+        store.fill(100_000)
+        assert pages(store) <= before
+        assert pages(store, "freelist_count") * pages(store, "page_size") > MIB // 4
+        assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING", "ERROR"]
+
+
+def test_what_is_no_login_and_deletes_nothing_leaves_the_reserve_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = Volume(8 * MIB, 8 * MIB)
+    monkeypatch.setattr(os, "statvfs", volume)
+    store = Store(tmp_path, 0)
+    reserve = tmp_path / RESERVE
+    with closing(store.engine):
+        store.publish(count=20)
+        volume.free = 0
+        assert isinstance(store.fill(), StorageFull)
+        assert reserve.stat().st_size == MIB // 2
+        store.engine._db.execute("PRAGMA max_page_count = 1")  # the file cannot grow: SQLITE_FULL, as on such a disk
+        answers = [store.apply(SaveQueue(f"{n:0128}", QueueConfig(), False, START)) for n in range(100)]
+        assert isinstance(answers[-1], StorageFull)
+        assert reserve.exists()
+        with pytest.raises(StorageFull):
+            store.engine.work(lambda db: db.execute("CREATE TABLE grows (x)"))
+        assert not reserve.exists()
+        volume.free = MIB + 1
+        store.engine.tidy()
+        assert reserve.stat().st_size == MIB // 2
+
+
+def test_the_reserve_outlives_a_restart_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = Volume(8 * MIB, 8 * MIB)
+    monkeypatch.setattr(os, "statvfs", volume)
+    Room(tmp_path)
+    volume.free = 0
+    again = Room(tmp_path)
+    assert (again.full, again.give_up_reserve(), again.give_up_reserve()) == (True, True, False)
+    assert not (tmp_path / RESERVE).exists()
+
+
+@pytest.mark.parametrize(
+    ("free", "unused", "helps"),
+    [(0, 3 * MIB + 1, True), (0, MIB, False), (0, MIB + 1, True), (MIB, 2 * MIB, False), (MIB, 2 * MIB + 1, True)],
+    ids=["healed by it", "the last ones stay", "for the log", "of no use", "healed together"],
+)
+def test_free_pages_are_given_to_the_disk_where_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, unused: int, helps: bool
+) -> None:
+    monkeypatch.setattr(os, "statvfs", Volume(8 * MIB, free))
+    assert Room(tmp_path).gives_back(unused) is helps

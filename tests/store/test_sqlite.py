@@ -42,12 +42,12 @@ from streambroker.store.contract import (
     Settle,
     Sweep,
 )
+from streambroker.store.sql import checkpoints, reads
 from streambroker.store.sql import connection as opening
-from streambroker.store.sql import engine as engines
-from streambroker.store.sql import reads
 from streambroker.store.sql.connection import DATABASE, DirectoryLock, migrate, migrations, open_writer
 from streambroker.store.sql.engine import SqliteEngine
 from streambroker.store.sql.sqlite import SqliteStore
+from streambroker.store.sql.statements import OLDEST, OLDEST_WEIGHED
 from tests.store.subjects import START, Bench, SpecificationSubject, count, ids, wish
 
 SECOND = (2, "ALTER TABLE queue ADD COLUMN made_up TEXT;\nCREATE TABLE made_up (a);")
@@ -496,6 +496,22 @@ def test_deleting_what_is_not_the_newest_keeps_nothing(sqlite: Sqlite) -> None:
     assert sqlite.engine.last_id() == newest.id
 
 
+def test_an_id_that_was_dropped_for_an_older_one_is_not_made_again(sqlite: Sqlite) -> None:
+    sqlite.save("few", max_messages=1, overflow="drop_oldest")
+    older, newest = sqlite.bench.drafts(2)
+    for draft in (newest, older):  # they were made in one order and came in the other
+        sqlite.apply(sqlite.bench.publishing([draft], "few"))
+    assert sqlite.recount("few") == Depth(ready=1)
+    assert sqlite.engine.last_id() == newest.id
+
+
+def test_the_oldest_are_found_without_reading_all_that_wait(sqlite: Sqlite) -> None:
+    for statement in (OLDEST, OLDEST_WEIGHED):
+        steps = [row[3] for row in sqlite.connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1, 0))]
+        assert [step for step in steps if "B-TREE" in step or step.startswith("SCAN message")] == []
+        assert len([step for step in steps if step.startswith("SEARCH message")]) == 10
+
+
 async def test_the_newest_id_is_known_after_a_restart(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path, START, ignored)
     assert store.last_id == 0
@@ -592,7 +608,7 @@ def test_the_log_moves_into_the_file_when_enough_has_gathered(
 ) -> None:
     drafts = sqlite.publish(50, content=b"x" * 1_000)
     sqlite.engine.tidy()  # not enough yet
-    monkeypatch.setattr(engines, "_CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr(checkpoints, "_CHECKPOINT_BYTES", 100_000)
 
     def in_the_file() -> int:
         shutil.copy(sqlite.directory / DATABASE, tmp_path / "copy.db")
@@ -662,8 +678,8 @@ def test_a_command_that_fails_in_the_database_fails_alone(sqlite: Sqlite, failin
 
 def test_a_queue_that_was_rolled_back_is_not_remembered(sqlite: Sqlite) -> None:
     def create_and_fail(_: sqlite3.Connection) -> None:
-        sqlite.engine._single(SaveQueue("ghost", QueueConfig(), False, START))
-        sqlite.engine._single(DropQueue("q"))
+        sqlite.engine.catalog.save(SaveQueue("ghost", QueueConfig(), False, START))
+        sqlite.engine.catalog.drop(DropQueue("q"))
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):

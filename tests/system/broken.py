@@ -47,11 +47,11 @@ def synchronous_normal() -> None:
 
 def failures_ignored() -> None:
     """Nothing that the database reports is taken for the end: a commit whose fsync failed is simply tried again."""
-    from streambroker.store.sql import engine
+    from streambroker.store.sql import transactions
 
-    if not engine._FATAL:
-        raise SystemExit("the engine has no _FATAL: bring tests/system/broken.py up to date")
-    engine._FATAL = ()  # type: ignore[assignment]
+    if not transactions._FATAL:
+        raise SystemExit("transactions has no _FATAL: bring tests/system/broken.py up to date")
+    transactions._FATAL = ()  # type: ignore[assignment]
 
 
 def quota_ignored() -> None:
@@ -86,7 +86,7 @@ def _answer_before_commit(kind: type[Any]) -> None:
         for index, answer in zip(others, whole_turn(engine, [commands[i] for i in others]), strict=True):
             answers[index] = answer
         if hasty:
-            engine._undo, engine._queues_changed = {}, False
+            engine.catalog.begin()
             engine._db.execute("BEGIN IMMEDIATE")
             for index, answer in zip(hasty, engine._apply([commands[i] for i in hasty]), strict=True):
                 answers[index] = answer

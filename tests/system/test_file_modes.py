@@ -28,7 +28,7 @@ async def test_everything_in_the_data_directory_of_a_running_broker_is_private(s
         await client.publish("work", "x" * 100_000)
         await client.browse("work")
     names = {path.name for path in broker.data_dir.iterdir()}
-    expected = {f"streambroker.{end}" for end in ("db", "db-wal", "db-shm", "lock")} | {"ballast", "jwt.key"}
+    expected = {f"streambroker.{end}" for end in ("db", "db-wal", "db-shm", "lock")} | {"ballast", "reserve", "jwt.key"}
     assert names >= expected
     assert open_to_others(broker) == {}
     assert broker.terminate() == 0

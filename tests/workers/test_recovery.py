@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streambroker.client import Draft, SyncClient
+from streambroker.client import Client, Draft, Message, SyncClient
 from tests.harness import BrokerProcess
 from tests.workers.programs import finished, running
 from workers import jobs
+from workers.job_worker import Jobber
 
 pytestmark = pytest.mark.system
 
@@ -45,6 +46,28 @@ def test_a_worker_comes_back_after_the_broker_was_killed(tmp_path: Path, door: s
                 if len(found) == JOBS:
                     break
         assert found == {str(number) for number in range(JOBS)}
+
+
+class Enough(Exception):
+    """The worker has seen the last message."""
+
+
+class TooSlow(Jobber):
+    """Its first job takes so long that somebody else has it by then."""
+
+    async def work(self, message: Message) -> None:
+        if message.content == "last":
+            raise Enough
+        await self.client.messages.nack(message.message_id, requeue=True, delay_ms=0, lease=message.lease)
+        assert (await self.client.receive(message.queue, wait_ms=5_000)) is not None
+
+
+async def test_a_job_that_took_longer_than_its_lease_does_not_end_the_worker(broker: BrokerProcess) -> None:
+    async with Client(broker.url, token=broker.token()) as client:
+        await client.publish("slow", "first")
+        await client.publish("slow", "last", delay_ms=100)
+        with pytest.raises(Enough):
+            await TooSlow(client, "slow").poll("slow", 30_000)
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -45,7 +45,7 @@ export class Draft {
     this.repeatable = dedupId !== null;
     const fields = attributes(options);
     if (this.repeatable) fields.dedup_id = dedupId ?? newId();
-    const rest = JSON.stringify(fields).slice(1);
+    const rest = said(fields, "").slice(1);
     /** @type {string} */
     this.json = `{${contentMember(content)}${rest === "}" ? "" : ","}${rest}`;
   }
@@ -69,9 +69,34 @@ function contentMember(content) {
   if (ArrayBuffer.isView(content)) {
     return bytesMember(new Uint8Array(content.buffer, content.byteOffset, content.byteLength));
   }
-  const text = JSON.stringify(content);
+  const text = said(content, "/content");
   if (text === undefined) throw new TypeError("the content is nothing that JSON can say");
   return `"content":${text}`;
+}
+
+/**
+ * `JSON.stringify`, which makes null of NaN and the infinite; here they are refused.
+ * @param {unknown} value @param {string} pointer @returns {string}
+ */
+function said(value, pointer) {
+  const text = JSON.stringify(value);
+  if (text?.includes("null")) refuseNotFinite(value, pointer);
+  return text;
+}
+
+/** The error says where the number is (RFC 6901), from `pointer` on. @param {unknown} value @param {string} pointer */
+function refuseNotFinite(value, pointer) {
+  /** @type {Map<object, string>} */
+  const places = new Map();
+  JSON.stringify(value, function (key, member) {
+    const around = places.get(this);
+    const at = around === undefined ? pointer : `${around}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+    if (typeof member === "number" && !Number.isFinite(member)) {
+      throw new TypeError(`${at} is ${member}, and JSON has no such number`);
+    }
+    if (typeof member === "object" && member !== null) places.set(member, at);
+    return member;
+  });
 }
 
 /** @param {Uint8Array} bytes @returns {string} */

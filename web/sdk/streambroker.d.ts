@@ -67,7 +67,7 @@ export interface Attributes {
   maxAttempts?: number;
 }
 export interface PublishOptions extends Attributes, Call {}
-/** `content` is any value that `JSON.stringify` can say, a `JsonText`, or bytes. */
+/** `content` is any value that `JSON.stringify` can say, a `JsonText`, or bytes; `NaN` and `Infinity` are refused. */
 export interface Draft extends Attributes {
   content: unknown;
 }

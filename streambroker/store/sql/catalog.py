@@ -13,7 +13,7 @@ import msgspec
 from streambroker.core.errors import NotFound
 from streambroker.core.message import State
 from streambroker.core.policy import QueueConfig
-from streambroker.store.contract import Depth, Queue, over_quota
+from streambroker.store.contract import Depth, DropQueue, Queue, SaveQueue
 from streambroker.store.sql import statements as sql
 
 
@@ -113,11 +113,10 @@ class Catalog:
             self._undo[row.id] = row.counts.copy()
         row.counts[state] += change
 
-    def admit(self, row: QueueRow, size: int) -> None:
-        """So many more bytes are to be stored in the queue. Raises `StorageFull` where its owner's quota is used up."""
+    def over(self, row: QueueRow, size: int) -> int:
+        """By how much its owner's quota is exceeded with so many more bytes in the queue; not at all where it is 0."""
         owner = row.queue.owner
-        if owner and self._stored.get(owner, 0) + size > self.quota:
-            raise over_quota(owner, self.quota)
+        return max(self._stored.get(owner, 0) + size - self.quota, 0) if owner else 0
 
     def charge(self, row: QueueRow, size: int) -> None:
         """So many more bytes are stored in the queue."""
@@ -146,11 +145,26 @@ class Catalog:
             self.charge(source, -size)
             self.charge(target, size)
 
-    def save(self, queue: Queue) -> None:
-        """A queue is new, or its configuration is."""
+    def save(self, command: SaveQueue) -> Queue:
+        """Create a queue or change it, and create the dead-letter queue that it names; answers the queue as it is then.
+
+        Raises `NotFound` where it was to be changed and is gone.
+        """
+        row = self.by_name.get(command.name)
+        if command.replacing is not msgspec.UNSET and command.replacing != (row.queue if row else None):
+            queue = self.row(command.name).queue
+        else:
+            created_at, owner = (row.queue.created_at, row.queue.owner) if row else (command.now, command.owner)
+            queue = Queue(command.name, command.config, command.paused, created_at, owner)
+            self._write(queue, row)
+        dlq = queue.config.dead_letter_queue
+        if dlq is not None and dlq not in self.by_name:
+            self.save(SaveQueue(dlq, QueueConfig(), False, command.now, owner=queue.owner))
+        return queue
+
+    def _write(self, queue: Queue, row: QueueRow | None) -> None:
         self._changed = True
         config = msgspec.json.encode(queue.config).decode()
-        row = self.by_name.get(queue.name)
         if row is None:
             number = self._db.execute(
                 sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at, queue.owner)
@@ -160,13 +174,17 @@ class Catalog:
             self._db.execute(sql.UPDATE_QUEUE, (config, queue.paused, row.id))
             row.queue = queue
 
-    def drop(self, row: QueueRow) -> None:
-        """A queue loses its name; its messages wait to be swept."""
+    def drop(self, command: DropQueue) -> bool:
+        """A queue loses its name, and its messages wait to be swept; answers whether it was there."""
+        row = self.by_name.get(command.name)
+        if row is None:
+            return False
         self._changed = True
         self._db.execute(sql.DROP_QUEUE, (row.id,))
         self._add(row, -row.stored)  # where this is undone, all is read anew
         del self.by_name[row.queue.name], self.names[row.id]
         self.dropped.append(row.id)
+        return True
 
     def forget(self, number: int) -> None:
         """All that a dropped queue left is swept."""

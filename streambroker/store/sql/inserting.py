@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from streambroker.core import lifecycle
-from streambroker.core.errors import QueueFull
+from streambroker.core.errors import BrokerError, QueueFull
 from streambroker.core.message import Draft, Message, State, Verdict, weight
-from streambroker.store.contract import Claim, Publish, Published, other_content
+from streambroker.store.contract import Claim, Publish, Published, other_content, over_quota
 from streambroker.store.sharing import Shares
 from streambroker.store.sql import statements as sql
 from streambroker.store.sql.catalog import Catalog, QueueRow
+from streambroker.store.sql.checkpoints import ROW_BYTES
+from streambroker.store.sql.deleting import Deletes
 
-_ROW_BYTES = 1_000
 _Lease = tuple[int, int, lifecycle.LeaseTerms]  # index of the claim, its now, what it gives
 _READY, _DELAYED, _LEASED = State.READY, State.DELAYED, State.LEASED
 
@@ -28,9 +29,10 @@ _READY, _DELAYED, _LEASED = State.READY, State.DELAYED, State.LEASED
 class Inserts:
     """Gathers the rows of one turn; `flush()` writes them."""
 
-    def __init__(self, connection: sqlite3.Connection, catalog: Catalog) -> None:
+    def __init__(self, connection: sqlite3.Connection, catalog: Catalog, deletes: Deletes) -> None:
         self._db = connection
         self._catalog = catalog
+        self._deletes = deletes
         self._plain: dict[tuple[Any, ...], list[Any]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._contents: list[tuple[int, bytes]] = []
@@ -47,18 +49,14 @@ class Inserts:
             duplicates: list[int] = []
             fresh, ids = command.drafts, [draft.id for draft in command.drafts]
             size = command.size if self._catalog.quota else 0
-            if size:
-                self._catalog.admit(row, size)
-            dropped = self._make_room(row, len(fresh))
+            dropped = self._make_room(row, len(fresh), size)
         else:
             replay = self._seen(row, True, command.batch_key, command.digest, command.now)
             if replay is not None:
                 return Published(*replay, [[] for _ in command.claims], replayed=True)
             fresh, ids, duplicates, records = self._sift(row, command)
             size = sum([weight(d.content, d.attributes) for d in fresh]) if self._catalog.quota else 0
-            if size:
-                self._catalog.admit(row, size)
-            dropped = self._make_room(row, len(fresh))
+            dropped = self._make_room(row, len(fresh), size)
             self._db.executemany(sql.INSERT_DEDUP, records)
         if size:
             self._catalog.charge(row, size)
@@ -148,32 +146,51 @@ class Inserts:
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
-    def _make_room(self, row: QueueRow, fresh: int) -> int:
-        """Raise `QueueFull`, or drop the oldest, so that `fresh` messages fit; answers how many were dropped."""
-        limit = row.config.max_messages
-        if not limit:
+    def _make_room(self, row: QueueRow, fresh: int, size: int) -> int:
+        """Raise `StorageFull` or `QueueFull`, or drop the oldest, so that `fresh` messages with `size` bytes together
+        fit; answers how many were dropped."""
+        config = row.config
+        over = self._catalog.over(row, size) if size else 0
+        limit = config.max_messages
+        excess = sum(row.counts[: State.LEASED + 1]) + fresh - limit if limit else 0
+        if (excess <= 0 and over <= 0) or not fresh:
             return 0
-        excess = sum(row.counts[: State.LEASED + 1]) + fresh - limit
-        if excess <= 0:
-            return 0
-        waiting = row.counts[State.READY] + row.counts[State.DELAYED]
-        if row.config.overflow == "reject" or waiting < excess:
+        drops = config.overflow == "drop_oldest"
+        if over > 0 and not drops:
+            raise self._over_quota(row)
+        if excess > 0 and not (drops and row.counts[State.READY] + row.counts[State.DELAYED] >= excess):
             raise QueueFull(f"queue {row.queue.name} holds its max_messages ({limit}) already")
+        return self._drop_oldest(row, excess, over)
+
+    def _drop_oldest(self, row: QueueRow, excess: int, over: int) -> int:
+        """At least `excess` messages, and `over` bytes. Raises `StorageFull` where all together are not as large."""
+        if over > row.stored:  # whatever stands where: there is no need to look
+            raise self._over_quota(row)
         self.flush()  # the oldest may be of this very turn
-        for state in (State.READY, State.DELAYED):
-            # The index leads with the priority: the oldest of each of the ten, then the oldest of those.
-            oldest = sorted(
-                number
-                for priority in range(10)
-                for (number,) in self._db.execute(sql.SELECT_OLDEST, (row.id, int(state), priority, excess)).fetchall()
-            )[:excess]
-            self._catalog.leaving(sql.given(oldest))
-            self._db.execute(sql.DELETE, (sql.given(oldest),))
-            self._catalog.count(row, state, -len(oldest))
-            excess -= len(oldest)
-            if not excess:
+        dropped: list[int] = []
+        counts = [0] * len(State)
+        for state, number, size in self._oldest(row, sql.OLDEST_WEIGHED if over > 0 else sql.OLDEST):
+            dropped.append(number)
+            counts[state] += 1
+            over -= size
+            if len(dropped) >= excess and over <= 0:
                 break
-        return waiting - row.counts[State.READY] - row.counts[State.DELAYED]
+        else:
+            raise self._over_quota(row)
+        self._deletes.these(dropped)
+        for state in (State.READY, State.DELAYED):
+            self._catalog.count(row, state, -counts[state])
+        self.bytes += ROW_BYTES * len(dropped)
+        return len(dropped)
+
+    def _over_quota(self, row: QueueRow) -> BrokerError:
+        return over_quota(row.queue.owner, self._catalog.quota)
+
+    def _oldest(self, row: QueueRow, statement: str) -> Iterator[tuple[State, int, int]]:
+        """What waits, in the order in which it is dropped: where it stands, its id and, where that is asked, weight."""
+        for state in (State.READY, State.DELAYED):
+            for number, size in self._db.execute(statement, (row.id, int(state))):
+                yield state, number, size
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -249,7 +266,7 @@ class Inserts:
     def _inline(self, draft: Draft) -> bytes | None:
         """The content where it stands in the message's own row; larger content is put aside."""
         size = len(draft.content)
-        self.bytes += size + _ROW_BYTES
+        self.bytes += size + ROW_BYTES
         if size <= sql.INLINE_BYTES:
             return draft.content
         self._contents.append((draft.id, draft.content))

@@ -69,15 +69,24 @@ SELECT_DEAD = (
     f"SELECT {_STANDING} FROM message WHERE queue_id = ? AND state IN (0, 1, 4) "
     "AND json_extract(dead_letter, '$.queue') = ? ORDER BY state, priority DESC, id LIMIT ?"
 )
-SELECT_OLDEST = "SELECT id FROM message WHERE queue_id = ? AND state = ? AND priority = ? ORDER BY id LIMIT ?"
 PURGE = (
     "DELETE FROM message WHERE id IN "
     "(SELECT id FROM message WHERE queue_id = ? AND state = ? ORDER BY priority DESC, id LIMIT ?)"
 )
 # Lengths are in the rows' headers: no content is read for them.
-_WEIGHT = (
-    "sum(ifnull(length(content), ifnull((SELECT length(body) FROM content WHERE content.id = message.id), 0)) "
-    "+ ifnull(length(attributes), 0))"
+_ONE_WEIGHT = (
+    "ifnull(length(content), ifnull((SELECT length(body) FROM content WHERE content.id = message.id), 0)) "
+    "+ ifnull(length(attributes), 0)"
+)
+_WEIGHT = f"sum({_ONE_WEIGHT})"
+# The index leads with the priority: SQLite merges a line of each, and reads no further than it is asked to.
+OLDEST, OLDEST_WEIGHED = (
+    " UNION ALL ".join(
+        f"SELECT id, {size} FROM message WHERE queue_id = ?1 AND state = ?2 AND priority = {priority}"
+        for priority in range(10)
+    )
+    + " ORDER BY 1"
+    for size in ("0", _ONE_WEIGHT)
 )
 STORED = f"SELECT queue_id, {_WEIGHT} FROM message NOT INDEXED GROUP BY queue_id"
 STORED_GIVEN = f"SELECT queue_id, {_WEIGHT} FROM message WHERE id IN {_GIVEN} GROUP BY queue_id"

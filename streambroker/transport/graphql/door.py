@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from starlette.types import Scope, Send
-
 from streambroker.core.errors import Malformed, UnsupportedMediaType
 from streambroker.protocol.json import encode
 from streambroker.transport.gate import Gate
@@ -14,12 +12,9 @@ from streambroker.transport.graphql.explorer import PATH
 from streambroker.transport.graphql.request import Operations, Request
 from streambroker.transport.graphql.verbatim import decoded
 from streambroker.transport.graphql.wire import Envelope, GraphQLIn, GraphQLOut, envelope
-from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply, Streaming
-from streambroker.transport.problems import ALWAYS, Headers
+from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
 
 RESPONSE = "application/graphql-response+json"
-PORTION = 256 * 1024
-"""A larger answer is sent in portions of that size."""
 _QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*$", re.IGNORECASE)
 
 
@@ -32,7 +27,7 @@ class GraphQLDoor:
         self._gate = gate
         self._max_body = max_body
 
-    async def post(self, call: Call) -> Reply | Streaming:
+    async def post(self, call: Call) -> Reply:
         """Execute a query or a mutation. Subscriptions go over WebSocket, to the same path.
 
         A request that cannot be read is a problem document, as everywhere. Otherwise the answer is GraphQL's: with
@@ -45,14 +40,9 @@ class GraphQLDoor:
             raise UnsupportedMediaType("send the request as Content-Type: application/json")
         request = Request(self._operations, self._gate, call.scope, call.receive, call.user)
         try:
-            reply = await self._answered(request, call, envelope(decoded(body)))
-        except BaseException:
-            request.sent()
-            raise
-        if len(reply.body) > PORTION:
-            return _Large(reply, request)
-        request.sent()
-        return reply
+            return await self._answered(request, call, envelope(decoded(body)))
+        finally:
+            request.sent()  # from here on it counts with all answers that the server has to send
 
     async def _answered(self, request: Request, call: Call, given: Envelope) -> Reply:
         modern = prefers_response(call.header(b"accept") or "")
@@ -74,28 +64,6 @@ class GraphQLDoor:
                 "POST", PATH, self.post, "Ask by GraphQL", GraphQLIn, answers, codes=codes, limit=None, gives=gives
             )
         ]
-
-
-class _Large:
-    """An answer that is sent in portions, so that it is known when the client has read most of it."""
-
-    def __init__(self, reply: Reply, request: Request) -> None:
-        self.status = reply.status
-        self._reply = reply
-        self._request = request
-
-    async def answer(self, scope: Scope, send: Send, headers: Headers) -> None:
-        """See `Streaming`."""
-        body = memoryview(self._reply.body)
-        own = ((b"x-request-id", scope["streambroker.request_id"]), (b"content-length", b"%d" % len(body)))
-        fields = [*ALWAYS, *own, *headers, *self._reply.headers]
-        try:
-            await send({"type": "http.response.start", "status": self.status, "headers": fields})
-            for at in range(0, len(body), PORTION):
-                part = bytes(body[at : at + PORTION])
-                await send({"type": "http.response.body", "body": part, "more_body": at + PORTION < len(body)})
-        finally:
-            self._request.sent()
 
 
 def prefers_response(accept: str) -> bool:

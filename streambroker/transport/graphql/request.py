@@ -26,7 +26,7 @@ MOST_S = 65
 MOST_BYTES = 48 * 1024 * 1024
 """What one request may answer, roughly."""
 MOST_BYTES_OF_A_USER = 2 * MOST_BYTES
-"""What the answers of one user hold at a time, until they are sent: clients may take as long as they like to read."""
+"""What the answers of one user hold at a time, until they are handed to the server, which bounds those of all."""
 
 # The REST call that each root field is.
 ROUTES = {
@@ -67,7 +67,7 @@ class Stream(Protocol):
 class Operations:
     """The REST endpoints that the root fields stand for, and the broker whose events are watched.
 
-    `held` is how many bytes the answers of each user hold that were not sent yet.
+    `held` is how many bytes the answers of each user hold that were not handed over yet.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], broker: Broker) -> None:
@@ -158,10 +158,10 @@ class Request:
 
     def _check_others(self, size: int) -> None:
         if self._operations.held[self._username] + size > MOST_BYTES_OF_A_USER:
-            raise Overloaded("your other answers have to be read first", retry_after_ms=1_000)
+            raise Overloaded("your other answers have to be sent first", retry_after_ms=1_000)
 
     def sent(self) -> None:
-        """What was answered so far is sent, or nobody wants it any more."""
+        """What was answered so far is handed over, or nobody wants it any more."""
         held = self._operations.held
         held[self._username] -= self._held
         self._held = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+NEVER = math.inf
+"""When a deadline passes that there is not."""
 MAX_HEAD = 64 * 1024
 """Bytes of a request's head, give or take one `PORTION`."""
 MAX_TARGET = 8 * 1024
@@ -15,6 +18,8 @@ MAX_UNKNOWN = 16 * 1024
 PORTION = 4 * 1024
 """Bytes that are parsed at a time. What they hold at most (requests, frames) is what one client has at once."""
 
+MAX_UNREAD = 64 * 1024 * 1024
+"""Bytes that wait in memory to be read by clients, of all connections, unless those of a single one are more."""
 FRAMING = 8
 """Bytes of chunk headers, extensions and trailers that a chunked body may have for each byte of content."""
 REFUSED_AT_ONCE = 128
@@ -38,6 +43,8 @@ class Deadlines:
     """For what is still to come of a body whose answer is already out."""
     unread: float = 10.0
     """Without taking any of what waits to be sent to it."""
+    least: float = 10_000.0
+    """Bytes a second at which it has to take what waits, beyond `unread`."""
     refused: float = 1.0
     """To send a request on a connection that is one too many, or to be recognized on one too many of its address."""
     idle: float = 75.0

@@ -7,37 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from streambroker.core.errors import BrokerError, Malformed, RequestTimeout
-from streambroker.transport.server.bounds import (
-    FRAMING,
-    GLIMPSE_S,
-    MAX_FIELDS,
-    MAX_HEAD,
-    MAX_TARGET,
-    PORTION,
-    REFUSED_AT_ONCE,
-)
+from streambroker.transport.server import bounds
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.flow import Flow
-from streambroker.transport.server.heads import head_fault
+from streambroker.transport.server.heads import announces_body, head_fault, without_upgrade
 from streambroker.transport.server.onewrite import OneWrite
+from streambroker.transport.server.portions import Portions
 from streambroker.transport.server.refusals import answer, too_many, too_many_strangers, unknown_version
 from streambroker.transport.server.stages import BODY, HEAD, NONE, WHOLE
 from streambroker.transport.server.strangers import RECOGNIZED, Stranger
-from streambroker.transport.server.watch import NEVER
+from streambroker.transport.server.unread import Reading
 from streambroker.transport.server.websocket import WebSocketProtocol
 from streambroker.transport.server.whole import EXTENSION, Whole
 from streambroker.transport.tls import end
-
-log = logging.getLogger(__name__)
 
 _VERSIONS = frozenset({"1.1", "1.0"})
 
@@ -69,21 +59,24 @@ class HttpProtocol(HttpToolsProtocol):
         self._lasting = True  # whether the client wants to keep the connection on which it is served
         self._surplus = False  # one too many, that stays for its answer only
         self._upgrading = False
+        self._deferred: tuple[RequestResponseCycle, Any] | None = None
+        self._instead = b""  # the head of a request whose wish for an upgrade is ignored
         self._apart = False  # what comes is not simply parsed
         self._deaf = False  # what comes is not taken any more
         self._unfed = bytearray()
         self._last_words: bytes | None = None
-        self._stalled_since = 0.0
-        self._unread = 0
         self._idle_since = 0.0
 
     # -- the connection ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        watch = self._watch
+        if self.config.tls_handshake_s is not None:
+            transport = cast(asyncio.Transport, Portions(transport))
         super().connection_made(transport)
         self.flow = Flow(transport)
+        self._reading = Reading(transport, watch.backlog, watch.deadlines)
         self._since = self.loop.time()
-        watch = self._watch
         if len(self.connections) - watch.surplus > watch.most:
             self._be_surplus(too_many(watch.most))
         elif (stranger := self.config.strangers.enter(self.client[0] if self.client else "")) is not None:
@@ -97,11 +90,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch.surplus += 1
         self._surplus = self._apart = True
         self._fault = fault
-        if self._watch.surplus > REFUSED_AT_ONCE:
-            self.loop.call_later(GLIMPSE_S, self._refuse_unless_gone, fault)
+        if self._watch.surplus > bounds.REFUSED_AT_ONCE:
+            self.loop.call_later(bounds.GLIMPSE_S, self._refuse_unless_gone, fault)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.discard(self)
+        self._reading.end()
         self._watch.surplus -= self._surplus
         self._stranger.leave()
         self._unset_keepalive_if_required()
@@ -119,7 +113,7 @@ class HttpProtocol(HttpToolsProtocol):
     # -- bytes in ------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= PORTION and not self._apart:
+        if len(data) <= bounds.PORTION and not self._apart:
             self._feed(data)
         elif self._fault is not None and not self._deaf:
             self._refuse(self._fault)
@@ -141,8 +135,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _feed_unfed(self) -> None:
         """Parse what has come, but no further than to the first request that has to wait for its turn."""
         while self._unfed and not self.pipeline and not self._deaf:
-            data = bytes(self._unfed[:PORTION])
-            del self._unfed[:PORTION]
+            data = bytes(self._unfed[: bounds.PORTION])
+            del self._unfed[: bounds.PORTION]
             self._feed(data)
         if self._deaf:
             self._unfed.clear()
@@ -160,14 +154,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._watch.add(self)
         self._got += size
         if self._stage is BODY:
-            if self._got - self._content > MAX_HEAD + FRAMING * self._content:
+            if self._got - self._content > bounds.MAX_HEAD + bounds.FRAMING * self._content:
                 self._refuse(Malformed("a chunked body with far more framing than content"))
         elif self._stage is HEAD and (fault := self._head_fault()) is not None:
             self._refuse(fault)
 
     def _head_fault(self) -> BrokerError | None:
         size = self._got if self._since else 0
-        return head_fault(self.url, self.headers, size, upgrade=self.parser.should_upgrade())
+        not_ignored = self.parser.should_upgrade() and self._get_upgrade() in (b"websocket", None)  # None: CONNECT
+        return head_fault(self.url, self.headers, size, upgrade=not_ignored)
 
     # -- what the parser tells -----------------------------------------------------------------------------------------
 
@@ -177,10 +172,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         upgrade = self.parser.should_upgrade()
-        if upgrade or self._since or len(self.headers) > MAX_FIELDS or len(self.url) > MAX_TARGET:
+        if upgrade or self._since or len(self.headers) > bounds.MAX_FIELDS or len(self.url) > bounds.MAX_TARGET:
             self._fault = self._head_fault()
             if self._fault is not None:
                 raise _Refused
+            if upgrade and announces_body(self.headers):
+                self._instead = without_upgrade(self.parser, self.url, self.headers)
+                self._upgrading = True
+                return
         before: Any = self.cycle
         super().on_headers_complete()
         self._stage, self._since, self._content = BODY, 0.0, 0
@@ -223,6 +222,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._serving = cycle
+        if self.flow.write_paused:  # the answer before is not read yet, and this one would wait where nobody counts it
+            self._deferred = cycle, app
+            return
         if cycle.scope["http_version"] not in _VERSIONS:
             app = unknown_version
         if self._stranger.on_trial:
@@ -314,7 +316,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade(self, rest: bytes) -> None:
         """Become a WebSocket; an upgrade to anything else is not looked at (RFC 9110, section 7.8)."""
-        if not self._should_upgrade():
+        if self._instead:
+            self._read_again(rest)
+        elif not self._should_upgrade():
             if rest:
                 self._feed(rest)
             elif self._stage is not WHOLE:
@@ -328,47 +332,51 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._unset_keepalive_if_required()
             self._watch.discard(self)
-            self.ws_protocol_class = partial(WebSocketProtocol, stranger=self._stranger)  # type: ignore[assignment]
+            self._reading.end()
+            self.ws_protocol_class = partial(  # type: ignore[assignment]
+                WebSocketProtocol, stranger=self._stranger, paused=self.flow.write_paused
+            )
             self.handle_websocket_upgrade()
+
+    def _read_again(self, rest: bytes) -> None:
+        """Read the request without its wish: the parser would take its body for something else than HTTP."""
+        head, self._instead = self._instead, b""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(head)
+        self._got = 0
+        if rest and not self._deaf:
+            self._feed(rest)
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled_since, self._unread = self.loop.time(), self.transport.get_write_buffer_size()
         self._watch.add(self)
+        self._reading.fall_behind(self.loop.time())
 
     def resume_writing(self) -> None:
+        if not self._reading.goes_on():
+            return
         super().resume_writing()
-        self._stalled_since = 0.0
+        if (deferred := self._deferred) is not None and not self.transport.is_closing():
+            self._deferred = None
+            self._start_asgi_task(*deferred)
 
     def look(self, now: float) -> float:
         """See `Watched`."""
-        return min(self._look_at_reading(now), self._look_at_request(now))
-
-    def _look_at_reading(self, now: float) -> float:
-        if not self._stalled_since:
-            return NEVER
-        unread = self.transport.get_write_buffer_size()
-        if unread < self._unread:
-            self._unread, self._stalled_since = unread, now
-        due = self._stalled_since + self._watch.deadlines.unread
-        if now < due:
-            return due
-        log.warning("a client read nothing of its answer for %s s and is cut off", self._watch.deadlines.unread)
-        self.transport.abort()
-        return NEVER
+        return min(self._reading.look(now), self._look_at_request(now))
 
     def _look_at_request(self, now: float) -> float:
         if not self._since or self._deaf or self.transport.is_closing():
-            return NEVER
+            return bounds.NEVER
         if self.flow.read_paused or self.flow.held:  # it is not the client who lets wait
             self._since = now
         due = self._since + self._allowed()
         if now < due:
             return due
         self._too_late()
-        return NEVER
+        return bounds.NEVER
 
     def _allowed(self) -> float:
         deadlines = self._watch.deadlines

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Protocol
 
-from streambroker.transport.server.bounds import Deadlines
+from streambroker.transport.server.bounds import MAX_UNREAD, NEVER, Deadlines
+from streambroker.transport.server.unread import Backlog
 
-NEVER = math.inf
 _LOOK_S = 1.0
 _SOON_S = 0.005
 
@@ -25,13 +24,15 @@ class Watch:
     """Owns the connections that wait for their clients, and the one timer that looks after them.
 
     A connection that is not waiting any more may stay until the next look, so that the request that came in time costs
-    nothing here. `most` is how many connections there may be, `surplus` how many there are beside them, to be refused.
+    nothing here. `most` is how many connections there may be, `surplus` how many there are beside them, to be refused,
+    and `backlog` what of the answers was not read yet.
     """
 
     def __init__(self, deadlines: Deadlines, most: int) -> None:
         self.deadlines = deadlines
         self.most = most
         self.surplus = 0
+        self.backlog = Backlog(MAX_UNREAD)
         # As often as the shortest deadline, so that the one of a newcomer cannot pass before the next look.
         self._every = min(_LOOK_S, deadlines.head, deadlines.body, deadlines.rest, deadlines.unread, deadlines.refused)
         self._watched: set[Watched] = set()
@@ -60,5 +61,6 @@ class Watch:
                 self._watched.discard(connection)
             elif at < soonest:
                 soonest = at
+        self.backlog.bound()
         # Never at once: the loop's clock counts in milliseconds and may still stand before `soonest`.
         self._timer = loop.call_at(max(soonest, now + _SOON_S), self._look) if self._watched else None

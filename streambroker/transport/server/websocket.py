@@ -10,11 +10,11 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from streambroker.transport.server.bounds import MAX_UNKNOWN, PORTION
+from streambroker.transport.server.bounds import MAX_UNKNOWN, NEVER, PORTION
 from streambroker.transport.server.config import ServerConfig
 from streambroker.transport.server.refusals import answer, body_of, refused_handshake, too_many_strangers
 from streambroker.transport.server.strangers import RECOGNIZED, Stranger
-from streambroker.transport.server.watch import NEVER
+from streambroker.transport.server.unread import Reading
 from streambroker.transport.tls import end
 
 MAX_CONTROLS = 1_000
@@ -53,8 +53,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     It parses a portion at a time, and the next one when the application has taken what the last one held.
     """
 
-    def __init__(self, config: ServerConfig, *args: Any, stranger: Stranger, **kwargs: Any) -> None:
+    def __init__(self, config: ServerConfig, *args: Any, stranger: Stranger, paused: bool, **kwargs: Any) -> None:
+        """`paused`: the transport has asked for a pause, for an answer that came before is not read yet."""
         super().__init__(config, *args, **kwargs)
+        self._paused = paused
         self._watch = config.watch
         self._stranger = stranger
         self._unended = 0  # bytes since a frame came to its end, while nobody is recognized
@@ -68,8 +70,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     # -- the connection ------------------------------------------------------------------------------------------------
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._reading = Reading(self.transport, self._watch.backlog, self._watch.deadlines)
+        if self._paused:
+            self.pause_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.discard(self)
+        self._reading.end()
         self._stranger.leave()
         self._unfed.clear()
         super().connection_lost(exc)
@@ -163,6 +172,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: Any) -> None:
+        while not self.writable.is_set():  # uvicorn's own lets all who wait write as soon as there is room for one
+            await self.writable.wait()
         await super().send(message)
         if self._stranger.on_trial and not self._on_trial_since:
             self._on_trial_since = self.loop.time()  # not before the application has looked at its head
@@ -283,11 +294,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
 
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch.add(self)
+        self._reading.fall_behind(self.loop.time())
+
+    def resume_writing(self) -> None:
+        if self._reading.goes_on():
+            super().resume_writing()
+
     def look(self, now: float) -> float:
         """See `Watched`."""
+        reading = self._reading.look(now)
         if self.close_sent or self.transport.is_closing():
-            return NEVER
-        return min(self._look_at_fragments(now), self._look_at_trial(now))
+            return reading
+        return min(reading, self._look_at_fragments(now), self._look_at_trial(now))
 
     def _look_at_fragments(self, now: float) -> float:
         if not self._since:

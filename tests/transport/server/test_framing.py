@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.transport.server.world import request, serving, upgrade
@@ -107,11 +109,36 @@ async def test_an_upgrade_to_another_protocol_is_not_looked_at(protocol: bytes) 
         assert (await client.answer()).status == 101
 
 
-@pytest.mark.parametrize("framing", [b"Content-Length: %d" % len(NEXT), b"Transfer-Encoding: chunked"])
-async def test_the_body_of_an_upgrade_is_not_taken_for_a_request(framing: bytes) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_body_comes_with_a_request_whose_upgrade_is_not_looked_at(chunked: bool, whole: bool) -> None:
+    """As clients send it that would rather speak HTTP/2 in clear, Java's among them."""
+    framing, body = b"Content-Length: %d" % len(NEXT), NEXT
+    if chunked:
+        framing, body = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(NEXT), NEXT)
+    asked = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x", b"X-Own: 1", framing)
     async with serving() as world:
         client = await world.client()
-        client.send(post(b"Connection: Upgrade", b"Upgrade: h2c", framing, body=NEXT))
+        sent = post(*asked, body=body) + request("/2", b"def")
+        for part in [sent] if whole else [sent[at : at + 7] for at in range(0, len(sent), 7)]:
+            client.send(part)
+            if not whole:
+                await asyncio.sleep(0)
+        assert (await client.answer()).body.endswith(b" " + NEXT)
+        assert (await client.answer()).body == b"/2 def"
+        assert (b"x-own", b"1") in world.app.scopes[0]["headers"]
+        client.send(upgrade())
+        assert (await client.answer()).status == 101
+        assert world.app.bodies == [NEXT, b"def"]
+
+
+@pytest.mark.parametrize("asks", [b"Upgrade: websocket", b"X-Other: 1"])
+async def test_the_body_of_a_handshake_or_a_tunnel_is_not_taken_for_a_request(asks: bytes) -> None:
+    async with serving() as world:
+        client = await world.client()
+        method = b"POST" if asks.startswith(b"Upgrade") else b"CONNECT"
+        sent = post(b"Connection: Upgrade", asks, b"Content-Length: %d" % len(NEXT), body=NEXT)
+        client.send(sent.replace(b"POST", method, 1))
         assert (await client.answer()).status == 400
         assert await client.rest() == b""
         assert world.app.seen == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
@@ -36,7 +37,9 @@ class Answer(NamedTuple):
 
 
 class Application:
-    """Answers each request with what it got; ``/wait`` only when `go` is set, ``/early`` without reading the body.
+    """Answers each request with what it got; ``/wait`` only when `go` is set, ``/early`` without reading the body,
+    ``/big/N`` and ``/whole/N`` with so many bytes. On a WebSocket it tells the length of each message; ``/echo`` has it
+    sent back, ``/crowd`` five times at once.
 
     It recognizes whoever has an Authorization header, or says hello on a WebSocket.
     """
@@ -93,8 +96,8 @@ class Application:
         if scope["path"] == "/whole/204":
             await whole(204, b"", b"")
             return
-        if scope["path"] == "/whole/big":
-            answer = b"x" * 8_000_000
+        if (size := scope["path"].removeprefix("/whole/")).isdecimal():
+            answer = b"x" * int(size)
         await whole(200, b"content-length: %d\r\n" % len(answer), b"" if scope["method"] == "HEAD" else answer)
 
     async def _wait(self, receive: Any) -> None:
@@ -117,6 +120,12 @@ class Application:
             self.bodies.append(message["text"].encode() if message.get("text") is not None else message["bytes"])
             if self.bodies[-1].startswith(b"hello"):
                 recognize(scope)
+            elif scope["path"] == "/echo":
+                await send({"type": "websocket.send", "bytes": self.bodies[-1]})
+                continue
+            elif scope["path"] == "/crowd":
+                await asyncio.gather(*[send({"type": "websocket.send", "bytes": self.bodies[-1]}) for _ in range(5)])
+                continue
             elif self.bodies[-1] == b"out":
                 await send({"type": "websocket.close", "code": 4401})
                 continue
@@ -191,10 +200,13 @@ class Client:
 class World:
     """The server of one test."""
 
-    def __init__(self, application: Application, front: server.Server, port: int) -> None:
+    def __init__(
+        self, application: Application, front: server.Server, port: int, trust: ssl.SSLContext | None = None
+    ) -> None:
         self.app = application
         self.front = front
         self.port = port
+        self._trust = trust
         self._clients: list[Client] = []  # one that nobody refers to would be closed
 
     @property
@@ -214,7 +226,10 @@ class World:
 
     async def client(self, *, limit: int = 2**16, address: str = "127.0.0.1") -> Client:
         """Connect from an address. ``limit`` is about how much of what comes is read before the test asks for it."""
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=limit, local_addr=(address, 0)))
+        opened = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=limit, local_addr=(address, 0), ssl=self._trust
+        )
+        client = Client(*opened)
         self._clients.append(client)
         return client
 
@@ -234,8 +249,10 @@ async def serving(
     max_frame: int = MAX_FRAME,
     most_of_address: int | None = None,
     trusted: Callable[[str], bool] = lambda address: False,
+    tls: ssl.SSLContext | None = None,
+    trust: ssl.SSLContext | None = None,
 ) -> AsyncIterator[World]:
-    """A server around an `Application`, stopped at the end."""
+    """A server around an `Application`, stopped at the end; with `tls`, clients have to `trust` it."""
     sock = server.listen("127.0.0.1", 0)
     application = Application()
     front = server.Server(
@@ -247,13 +264,14 @@ async def serving(
             most_connections=most_connections,
             most_of_address=most_of_address,
             trusted=trusted,
+            tls=tls,
         )
     )
     running = asyncio.create_task(front.serve(sockets=[sock]))
     async with asyncio.timeout(PATIENCE_S):
         await front.listening.wait()
     try:
-        yield World(application, front, sock.getsockname()[1])
+        yield World(application, front, sock.getsockname()[1], trust)
     finally:
         application.go.set()
         for protocol in list(front.server_state.connections):
