@@ -24,11 +24,18 @@ def _options() -> inspect.Signature:
         about = next(meta.description for meta in get_args(field.type) if getattr(meta, "description", None))
         default = shown(name, field.default).strip('"')
         about += "" if field.default in (None, ()) else f" [default: {default}]"
-        parameters.append(_option(name, bool if name == "insecure" else str, about))
+        type_ = bool if name == "insecure" else list[str] if isinstance(field.default, tuple) else str
+        parameters.append(_option(name, type_, about))
     return inspect.Signature(parameters)
 
 
 def _option(name: str, type_: Any, about: str) -> inspect.Parameter:
-    option = typer.Option(f"--{name.replace('_', '-')}", help=about.replace("[", r"\["), show_default=False)
+    spelled, together = f"--{name.replace('_', '-')}", _together if type_ == list[str] else None
+    option = typer.Option(spelled, help=about.replace("[", r"\["), show_default=False, callback=together)
     annotation = Annotated[type_ | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _together(given: list[str] | None) -> list[str] | None:
+    """An option that is given more than once adds to the list, as if all of it had been given with commas."""
+    return [part.strip() for text in given for part in text.split(",") if part.strip()] if given else None

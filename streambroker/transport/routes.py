@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from re import Match
 from typing import Any
@@ -15,8 +16,13 @@ WEBSOCKET_PATHS = ("/ws", "/queues/{queue}/ws")
 
 def routes(resources: Mapping[str, Any], websocket: Any) -> list[BaseRoute]:
     """One route for each path; fixed segments go before parameters where both would match."""
-    found: list[BaseRoute] = [Route(path, resource) for path, resource in resources.items()]
-    return [*found, *(WebSocketRoute(path, websocket) for path in WEBSOCKET_PATHS)]
+    found: list[Route | WebSocketRoute] = [Route(path, resource) for path, resource in resources.items()]
+    found += [WebSocketRoute(path, websocket) for path in WEBSOCKET_PATHS]
+    for route in found:
+        # Starlette ends its patterns with `$`, which a line break may follow: `/metrics%0A` would be `/metrics`, and go
+        # past a proxy that keeps the one from outsiders.
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
+    return list(found)
 
 
 class Paths:

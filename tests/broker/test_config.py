@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,22 @@ def test_each_error_has_its_exit_code(
     assert ended == code
     said = capsys.readouterr().err
     assert said == ("" if error is None or isinstance(error, SystemExit | typer.Abort) else "streambroker: x\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--allowed-hosts", "a.example", "--allowed-hosts", "b.example, c.example"], "a.example b.example c.example"),
+        ([], "d.example"),
+    ],
+)
+def test_an_option_that_takes_a_list_may_be_given_more_than_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    monkeypatch.setenv("STREAMBROKER_ALLOWED_HOSTS", "d.example")
+    monkeypatch.setattr(sys, "argv", ["streambroker", "config", "show", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None)
+    hosts = tomllib.loads(capsys.readouterr().out)["allowed_hosts"]
+    assert " ".join(hosts) == expected

@@ -61,9 +61,7 @@ async def taken_of(world: World, queue: str) -> int:
 
 
 @in_virtual_time
-async def test_a_claim_for_a_deleted_queue_that_its_successor_answers_takes_nothing_off_the_quota() -> (
-    None
-):
+async def test_a_claim_for_a_deleted_queue_that_its_successor_answers_takes_nothing_off_the_quota() -> None:
     store = Held()
     async with running(store=store, quotas=TWO) as world:
         await world.queue("source", dead_letter_queue="q")
@@ -118,3 +116,16 @@ async def test_a_dead_letter_beside_the_deletion_of_its_queue_leaves_no_queue_th
         assert [queue.name for queue in world.broker.queues()] == [q.name for q in await world.store.queues()]
         await world.broker.ensure_queue("q")
         await world.publish(b"2", queue="q")
+
+
+@in_virtual_time
+async def test_a_queue_is_made_anew_after_a_deletion_whose_caller_left() -> None:
+    async with running() as world:
+        await world.queue()
+        dropping = asyncio.create_task(world.broker.drop_queue("q"))
+        await turns()
+        dropping.cancel()
+        _, new = await asyncio.wait_for(world.broker.create_queue("q", QueueConfig(lease_ms=9)), 5)
+        assert new
+        assert world.broker.queue("q") == (await world.store.queues())[0]
+        assert world.broker.queue("q").config.lease_ms == 9

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-import uvloop
 
 from streambroker.config import Settings
 from streambroker.core.errors import StorageFailed
@@ -159,7 +158,3 @@ async def test_what_is_not_read_counts_at_every_door_and_whoever_has_most_is_cut
             await asyncio.sleep(0.01)
     assert len(place.backlog) == 1  # who had less is not
     assert 0 < place.backlog.count() <= waits
-
-
-def pytest_asyncio_loop_factories() -> Any:
-    return {"uvloop": uvloop.new_event_loop}
