@@ -24,7 +24,7 @@ QueueGlob = Annotated[
     str,
     msgspec.Meta(pattern=QUEUE_GLOB, description="Queue names, with * for any characters and ? for exactly one."),
 ]
-_REMEMBERED_QUEUES = 256
+_REMEMBERED_QUEUES = 1_024
 _REMEMBERED_GRANTS = 128
 
 
@@ -82,9 +82,9 @@ Grants = Annotated[tuple[Grant, ...], msgspec.Meta(max_length=100)]
 class _Matcher:
     """What grants allow on a queue, remembered by queue; shared by all principals with equal grants.
 
-    With a ceiling, it is what both lists allow. The memory is bounded because its keys come from clients: 256 names of
-    each list of grants, and those of the 128 lists that began to remember last. Names that no grant names are not
-    remembered. What is full starts anew.
+    With a ceiling, it is what both lists allow. The memory is bounded because its keys come from clients: 1,024 names
+    of each list of grants, so that a thousand queues are listed at once, and those of the 128 lists that began to
+    remember last. Names that no grant names are not remembered. What is full starts anew.
     """
 
     __slots__ = ("_allowed", "_lists")

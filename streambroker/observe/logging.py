@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Literal
 
 import structlog
+from structlog.contextvars import get_contextvars
 
 from streambroker.observe.outlet import Event, Outlet
 from streambroker.observe.redaction import Redaction, printable
@@ -91,7 +92,10 @@ def configure(format_: Format, level: str, secrets: Iterable[str | None] = ()) -
 
 
 class Intake(logging.Handler):
-    """Makes each record plain and free of secrets, in the thread that logs, and hands it to the outlets."""
+    """Makes each record plain and free of secrets, in the thread that logs, and hands it to the outlets.
+
+    What structlog has bound in the context (`structlog.contextvars`) is added; a line's own fields go before it.
+    """
 
     def __init__(self, outlets: tuple[Outlet, ...], redaction: Redaction) -> None:
         super().__init__()
@@ -102,7 +106,7 @@ class Intake(logging.Handler):
         """Never raises, and never prints what the record holds, as the standard library's handlers do."""
         try:
             head = _event(record.levelname.lower(), record.name, "")
-            event = self._redaction.event({**head, **_fields(record, self._redaction)})
+            event = self._redaction.event({**head, **get_contextvars(), **_fields(record, self._redaction)})
         except Exception as error:
             place = f"{record.module}:{record.lineno}"
             text = f"a line of the log could not be made at {place}: {type(error).__name__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streambroker.protocol.json import JsonDecoder
 from streambroker.transport import schemas
+from streambroker.transport.auditing import audited
 from streambroker.transport.auth.service import AuthService, TokenPair
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.limiting import Kind
@@ -20,16 +21,19 @@ class LoginDoor:
     def __init__(self, auth: AuthService) -> None:
         self._auth = auth
 
+    @audited
     async def login(self, call: Call) -> Reply:
         """Exchange a user name and a password for a pair of tokens."""
         given = await call.json(_login, MAX_LOGIN_BODY)
         return reply(await self._auth.login(given.username, given.password, call.scope["streambroker.address"]))
 
+    @audited
     async def refresh(self, call: Call) -> Reply:
         """Exchange a refresh token for a new pair; the old one is used up."""
         given = await call.json(_refresh, MAX_LOGIN_BODY)
         return reply(await self._auth.refresh(given.refresh_token))
 
+    @audited
     async def logout(self, call: Call) -> Reply:
         """End this session: its tokens are refused from now on, its sockets are closed."""
         await self._auth.logout(call.user)

@@ -13,6 +13,7 @@ from streambroker.protocol.times import milliseconds, rfc3339
 from streambroker.store.sql.accounts import Account
 from streambroker.store.sql.api_keys import ApiKey
 from streambroker.transport import user_schemas as schemas
+from streambroker.transport.auditing import audited
 from streambroker.transport.auth.service import AuthService, TokenPair
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.login import MAX_LOGIN_BODY
@@ -42,6 +43,7 @@ class UserDoor:
         items = [_shown(account) for account in seen[: page.limit]]
         return reply(schemas.UserList(items, items[-1].username if len(seen) > page.limit else None))
 
+    @audited
     async def create_user(self, call: Call) -> Reply:
         """Create a user. For admins who have logged in."""
         _require_manager(call.user)
@@ -55,6 +57,7 @@ class UserDoor:
         """Look at a user. For admins."""
         return reply(_shown(self._named(call)))
 
+    @audited
     async def change_user(self, call: Call) -> Reply:
         """Change a user; members that are absent stay. For admins who have logged in.
 
@@ -73,6 +76,7 @@ class UserDoor:
         )
         return reply(_shown(changed))
 
+    @audited
     async def delete_user(self, call: Call) -> Reply:
         """Delete a user with all sessions and API keys; queues and messages stay. For admins who have logged in."""
         _require_manager(call.user)
@@ -111,6 +115,7 @@ class UserDoor:
             )
         )
 
+    @audited
     async def change_password(self, call: Call) -> Reply:
         """Change the caller's password; all sessions of the user end, and the answer begins a new one."""
         require_session(call.user, "log in to change the password")
@@ -132,6 +137,7 @@ class UserDoor:
 
     # -- API keys ------------------------------------------------------------------------------------------------------
 
+    @audited
     async def create_key(self, call: Call) -> Reply:
         """Make an API key that acts for the caller. It is shown only in this answer."""
         require_session(call.user, "log in to make API keys")
@@ -155,6 +161,7 @@ class UserDoor:
         items = [_shown_key(key) for key in seen[: page.limit]]
         return reply(schemas.ApiKeyList(items, items[-1].id if len(seen) > page.limit else None))
 
+    @audited
     async def delete_key(self, call: Call) -> Reply:
         """Delete an API key of the caller's, for an admin anybody's. It is refused from now on."""
         require_session(call.user, "log in to delete API keys")

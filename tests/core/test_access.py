@@ -112,7 +112,7 @@ def test_what_is_remembered_of_queue_names_is_bounded() -> None:
     reader = member(grant("q*", Action.VIEW))
     for i in range(5_000):
         assert decide(reader, Action.VIEW, f"q{i}") is Decision.ALLOW
-    assert 0 < len(reader._matcher._allowed) <= 256
+    assert 0 < len(reader._matcher._allowed) <= 1_024
 
 
 def test_names_that_no_grant_names_are_not_remembered() -> None:

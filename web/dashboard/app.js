@@ -1,6 +1,7 @@
 /** Boot: who is logged in, the frame around the pages, and which page the address asks for. */
 
 import { createApi, Problem } from "./lib/api.js";
+import { heardTime } from "./lib/clock.js";
 import { el, replace } from "./lib/dom.js";
 import { Feed, feedUrl } from "./lib/feed.js";
 import { createFrame } from "./lib/frame.js";
@@ -128,6 +129,19 @@ async function resume() {
   }
 }
 
+/** Rights may have changed, here or while the broker was away: all is drawn anew then, with what one may see now. */
+async function lookWhoIAm() {
+  const before = JSON.stringify(session.user);
+  try {
+    await session.identify();
+  } catch {
+    return; // the session says by itself when it has ended, and the feed that the broker is away
+  }
+  if (frame !== null && JSON.stringify(session.user) !== before) showFrame();
+}
+
+feed.on("welcome", () => void lookWhoIAm());
+feed.on("tick", (frame) => heardTime(frame.point.at));
 session.addEventListener("ended", (event) => void showLogin(/** @type {CustomEvent} */ (event).detail));
 addEventListener("hashchange", () => void showPage());
 onLanguage((tag) => {

@@ -59,8 +59,9 @@ class Point(msgspec.Struct):
     """One interval that ended `at`.
 
     `requests` counts those of the interval; `published`, `delivered` and `settled` are per second; the four counts are
-    how many messages stood where at its end. The percentiles are null where there was nothing to measure, and for who
-    may not view all queues.
+    how many messages stood where at its end. Who may not view all queues gets of the process as little as from
+    `GET /stats`: `requests`, `cpu_percent` and `memory_mb` are 0. The percentiles are null then, and where there was
+    nothing to measure.
     """
 
     at: str

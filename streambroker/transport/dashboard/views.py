@@ -128,10 +128,10 @@ class View:
 
     def _point(self, moment: Moment, status: Status) -> Point:
         depth, passed = self._depth, self._flow.since(self._mine)
-        usage, elapsed_ms = status.usage, moment.elapsed_ms
+        usage, elapsed_ms, whole = status.usage, moment.elapsed_ms, self.all
         return Point(
             rfc3339(moment.at),
-            moment.requests,
+            moment.requests if whole else 0,
             _per_second(passed.published, elapsed_ms),
             _per_second(passed.delivered, elapsed_ms),
             _per_second(passed.settled, elapsed_ms),
@@ -139,10 +139,10 @@ class View:
             depth[State.LEASED],
             depth[State.FAILED],
             depth[State.PROCESSED],
-            usage.cpu_percent,
-            usage.memory_mb,
-            moment.delivery_ms if self.all else None,
-            moment.publish_ms if self.all else None,
+            usage.cpu_percent if whole else 0.0,
+            usage.memory_mb if whole else 0.0,
+            moment.delivery_ms if whole else None,
+            moment.publish_ms if whole else None,
         )
 
     # -- frames, each made when the first one asks for it --------------------------------------------------------------

@@ -11,6 +11,12 @@ const REFUSED = /^(on|style$|srcdoc$|http-equiv$)/i;
 /** What may follow the scheme check: own pages and images made on the spot. */
 const SAFE_URL = /^(#|\/(?!\/)|blob:|data:image\/(png|jpeg|gif|webp|avif|bmp);)/i;
 
+/** Characters that turn the direction of what follows: `evil` behind one reads `live`. */
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
+/** Attributes that people read. */
+const SPOKEN = new Set(["title", "aria-label", "alt", "placeholder"]);
+
 /**
  * @typedef {Node | string | number | null | undefined | false | Child[]} Child
  * @typedef {object} Props
@@ -61,7 +67,7 @@ function dress(node, props) {
     if (value === undefined || value === null) continue;
     if (name === "class") node.setAttribute("class", value);
     else if (name === "testid") node.setAttribute("data-testid", value);
-    else if (name === "text") node.textContent = String(value);
+    else if (name === "text") node.textContent = visible(value);
     else if (name === "on") listen(node, value);
     else if (name === "style") setStyle(/** @type {any} */ (node), value);
     else if (name === "data") Object.assign(/** @type {any} */ (node).dataset, value);
@@ -83,7 +89,7 @@ export function setAttribute(node, name, value) {
   if (REFUSED.test(name)) throw new Error(`dom: the attribute ${name} is not set from here`);
   if ((name === "href" || name === "src") && !SAFE_URL.test(String(value))) throw new Error(`dom: not a safe ${name}`);
   if (value === false) node.removeAttribute(name);
-  else node.setAttribute(name, value === true ? "" : String(value));
+  else node.setAttribute(name, value === true ? "" : SPOKEN.has(name) ? visible(value) : String(value));
 }
 
 /**
@@ -107,7 +113,7 @@ export function append(node, children) {
     if (child === null || child === undefined || child === false) continue;
     if (Array.isArray(child)) append(node, child);
     else if (child instanceof Node) node.appendChild(child);
-    else node.appendChild(document.createTextNode(String(child)));
+    else node.appendChild(document.createTextNode(visible(child)));
   }
   return node;
 }
@@ -125,8 +131,17 @@ export function replace(node, ...children) {
  * @param {Node} node @param {string | number} text
  */
 export function setText(node, text) {
-  const next = String(text);
+  const next = visible(text);
   if (node.textContent !== next) node.textContent = next;
+}
+
+/**
+ * The text as it is shown: what would turn its direction is written as JSON escapes it. The letters of a language that
+ * is written from right to left are left alone.
+ * @param {unknown} text @returns {string}
+ */
+export function visible(text) {
+  return String(text).replace(TURNING, (sign) => `\\u${sign.charCodeAt(0).toString(16)}`);
 }
 
 let made = 0;

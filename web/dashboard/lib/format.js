@@ -129,9 +129,9 @@ export function shortDateTime(at) {
 
 /**
  * How long ago, or until: `5 minutes ago`, `in 2 hours`.
- * @param {string | number | null | undefined} at @param {number} [now]
+ * @param {string | number | null | undefined} at @param {number} now  by the clock that `at` is from: see `clock.js`
  */
-export function ago(at, now = Date.now()) {
+export function ago(at, now) {
   const date = dateOf(at);
   if (!date) return DASH;
   const seconds = Math.round((date.getTime() - now) / 1_000);

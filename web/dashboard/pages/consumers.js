@@ -1,6 +1,7 @@
 /** Who consumes now: subscriptions of WebSockets and parked polls, live; and a way to disconnect one. */
 
 import { path } from "../lib/api.js";
+import { now as brokerNow } from "../lib/clock.js";
 import { button, el, replace, setText } from "../lib/dom.js";
 import { dateTime, duration, number, rate } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
@@ -146,7 +147,7 @@ function queueCell(t) {
 /** @param {HTMLElement} cell @param {Consumer} first */
 function sinceCell(cell, first) {
   cell.title = dateTime(first.since);
-  return (/** @type {Consumer} */ one) => setText(cell, duration(Math.max(1_000, Date.now() - Date.parse(one.since))));
+  return (/** @type {Consumer} */ one) => setText(cell, duration(Math.max(1_000, brokerNow() - Date.parse(one.since))));
 }
 
 /** @param {T} t @param {any} api @param {any} session */

@@ -1,6 +1,7 @@
 /** API keys: what programs log in with. A key is shown once, when it is made. */
 
 import { path } from "../lib/api.js";
+import { now } from "../lib/clock.js";
 import { button, el, field, replace } from "../lib/dom.js";
 import { dateTime } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
@@ -103,7 +104,7 @@ function table(api, session, keys, reload) {
 /** @param {Key} key */
 function expires(key) {
   if (key.expires_at === null) return el("span", { class: "soft", text: t("keys.never") });
-  const over = Date.parse(key.expires_at) <= Date.now();
+  const over = Date.parse(key.expires_at) <= now();
   return [dateTime(key.expires_at), over ? el("span", { class: "badge badge-red", text: t("keys.expired") }) : null];
 }
 

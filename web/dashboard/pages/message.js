@@ -1,8 +1,9 @@
 /** One message: all that is known of it, what it carries, what became of it, and what can be done with it. */
 
 import { path, Problem } from "../lib/api.js";
+import { age } from "../lib/clock.js";
 import { button, el, replace } from "../lib/dom.js";
-import { ago, dateTime, number } from "../lib/format.js";
+import { dateTime, number } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
 import { empty, failed, loading } from "../lib/views.js";
@@ -204,7 +205,7 @@ function factsPanel(fields) {
 /** @param {string | null} at */
 function when(at) {
   return at
-    ? el("time", { datetime: at, title: at }, dateTime(at), " ", el("span", { class: "faint", text: ago(at) }))
+    ? [el("time", { datetime: at, title: at, text: dateTime(at) }), " ", age(at, "faint")]
     : null;
 }
 

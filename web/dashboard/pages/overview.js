@@ -11,7 +11,8 @@ import { loading } from "../lib/views.js";
  * @typedef {Record<string, any>} Stats
  * @typedef {{title: string, tone: string, testid: string, value: (stats: Stats | null, point: Point) => string,
  *   whole?: (stats: Stats | null, point: Point) => string, trend?: (point: Point) => number,
- *   note: (points: Point[], stats: Stats | null) => string}} CardSpec
+ *   note: (points: Point[], stats: Stats | null) => string, ofProcess?: boolean}} CardSpec  `ofProcess`: not told to
+ *   who may not view all queues
  */
 
 const TREND_POINTS = 60;
@@ -49,9 +50,10 @@ export async function show(root, { feed, t }) {
         ),
       );
     begun = true;
-    for (const one of cards) one.update(points, feed.stats);
+    const whole = feed.welcome?.may_view_all !== false;
+    for (const one of cards) one.update(points, feed.stats, whole);
     if (!document.hidden) updateCharts(charts, points, feed.stats, t);
-    const partial = feed.welcome?.may_view_all === false ? ` · ${t("overview.partial")}` : "";
+    const partial = whole ? "" : ` · ${t("overview.partial")}`;
     setText(asOf, t("overview.asOf", { time: time(points[points.length - 1].at) }) + partial);
     showConnections(head, feed.stats, t);
   }
@@ -92,6 +94,7 @@ function cardSpecs(t) {
       title: t("card.totalRequests"),
       tone: "purple",
       testid: "card-total-requests",
+      ofProcess: true,
       value: (stats) => big(stats?.total_requests),
       whole: (stats) => number(stats?.total_requests),
       trend: (point) => point.requests,
@@ -101,6 +104,7 @@ function cardSpecs(t) {
       title: t("card.cpu"),
       tone: "violet",
       testid: "card-cpu",
+      ofProcess: true,
       value: (_stats, point) => number(point.cpu_percent, 1),
       trend: (point) => point.cpu_percent,
       note: (points) => peak(points, "cpu_percent"),
@@ -109,6 +113,7 @@ function cardSpecs(t) {
       title: t("card.memory"),
       tone: "cyan",
       testid: "card-memory",
+      ofProcess: true,
       value: (_stats, point) => number(point.memory_mb, 1),
       trend: (point) => point.memory_mb,
       note: (points) => peak(points, "memory_mb"),
@@ -162,8 +167,12 @@ function card(spec) {
   );
   return {
     node,
-    /** @param {Point[]} points @param {Stats | null} stats */
-    update(points, stats) {
+    /** @param {Point[]} points @param {Stats | null} stats @param {boolean} whole */
+    update(points, stats, whole) {
+      if (spec.ofProcess && !whole) {
+        setText(value, number(undefined));
+        return;
+      }
       const point = points[points.length - 1];
       setText(value, spec.value(stats, point));
       setText(note, spec.note(points, stats));

@@ -33,6 +33,8 @@ export async function show(root, { params, api, feed, t, session }) {
   const search = messageSearch(api, name);
   const tail = eventsTail(feed, name);
   let queue = { name, paused: false };
+  /** Whether the feed has told of it: it is gone, or not to be seen any more, once it tells of it no longer. */
+  let told = false;
 
   const acting = { api, session, done: reload, gone: () => (location.hash = "#/queues") };
   const more = button(t("table.actions"), { icon: icon("more"), testid: `queue-actions-${name}`, onClick: onMore });
@@ -109,13 +111,28 @@ export async function show(root, { params, api, feed, t, session }) {
     try {
       take(await api.get(path`/queues/${name}`, { signal: gone.signal }));
     } catch (error) {
-      if (!gone.signal.aborted) replace(content, failed(error, look));
+      if (gone.signal.aborted) return;
+      if ([403, 404].includes(/** @type {any} */ (error)?.status)) lost(/** @type {any} */ (error).status);
+      replace(content, failed(error, look));
     }
+  }
+
+  /** Nothing is offered of a queue that is not there; one that may not be seen may still be published to.
+   * @param {number} status */
+  function lost(status) {
+    told = false;
+    paused.hidden = true;
+    more.hidden = true;
+    if (hooks) hooks.hidden = true;
+    publish.hidden ||= status === 404;
   }
 
   /** @param {any} answer */
   function take(answer) {
     if (!whole.isConnected) replace(content, whole);
+    more.hidden = queueActions(acting, queue).length === 0;
+    publish.hidden = !may(session, "publish", name);
+    if (hooks) hooks.hidden = false;
     const { counts, rates, oldest_pending_age_ms, consumers } = answer;
     put({ name, paused: answer.paused, ...counts, ...rates, oldest_pending_age_ms, consumers, spark: [] });
     replace(configuration, facts(t, answer));
@@ -130,7 +147,15 @@ export async function show(root, { params, api, feed, t, session }) {
 
   function onQueues() {
     const line = feed.queues.get(name);
-    if (line) put(line);
+    if (line) {
+      // One that was made anew under the same name.
+      if (!told && !whole.isConnected) void look();
+      told = true;
+      put(line);
+    } else if (told) {
+      told = false;
+      void look();
+    }
   }
 
   const stops = [feed.on("queues", onQueues), feed.watch({ topics: ["queues"] })];

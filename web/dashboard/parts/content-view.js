@@ -1,6 +1,6 @@
 /** What a message carries, shown as what it is: a tree of JSON, text, a picture, or bytes. */
 
-import { button, el, replace } from "../lib/dom.js";
+import { button, el, replace, setText } from "../lib/dom.js";
 import { bytes as sized, number } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
@@ -116,7 +116,7 @@ function block(text, testid, whole = () => text) {
   if (text.length <= TEXT_MOST) return code;
   const rest = button(t("content.more"), { kind: "quiet", small: true, testid: `${testid}-more`, onClick: onMore });
   function onMore() {
-    code.textContent = whole();
+    setText(code, whole());
     rest.remove();
   }
   return el("div", {}, code, rest);

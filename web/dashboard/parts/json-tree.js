@@ -3,7 +3,7 @@
  * every digit is the sender's. A branch is built when it is opened, and at most some hundred members at a time.
  */
 
-import { button, el } from "../lib/dom.js";
+import { button, el, setText } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { kindAt, membersOf, skipSpace, spoken } from "./json-text.js";
 
@@ -94,7 +94,7 @@ function leaf(member, text, kind) {
     kind: "quiet",
     small: true,
     onClick: () => {
-      value.textContent = shown;
+      setText(value, shown);
       all.remove();
     },
   });

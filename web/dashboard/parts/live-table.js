@@ -3,7 +3,7 @@
  * stays is the same element, and a cell is written to only when it says something else.
  */
 
-import { el, setStyle } from "../lib/dom.js";
+import { el, setStyle, setText } from "../lib/dom.js";
 
 /** Until one has been measured; all rows are of one height. */
 const ROW_PX = 36;
@@ -236,7 +236,7 @@ export function says(text) {
     let before = "";
     return (row) => {
       const now = text(row);
-      if (now !== before) cell.textContent = now;
+      if (now !== before) setText(cell, now);
       before = now;
     };
   };

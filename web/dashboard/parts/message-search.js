@@ -1,8 +1,9 @@
 /** The messages of one queue: search by status, key, id and text in the content, and page through what is found. */
 
 import { path, Problem } from "../lib/api.js";
+import { age } from "../lib/clock.js";
 import { button, el, replace } from "../lib/dom.js";
-import { ago, bytes, dateTime } from "../lib/format.js";
+import { bytes } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
 import { empty, loaded } from "../lib/views.js";
@@ -145,5 +146,5 @@ function previewCell(message) {
 
 /** @param {Message} message */
 function whenCell({ fields }) {
-  return el("time", { datetime: fields.created_at, title: dateTime(fields.created_at), text: ago(fields.created_at) });
+  return age(fields.created_at);
 }

@@ -1,8 +1,9 @@
 /** What can be done to a webhook, each behind a question that says what will happen; and how one stands, in words. */
 
 import { path } from "../lib/api.js";
+import { age } from "../lib/clock.js";
 import { button, el } from "../lib/dom.js";
-import { ago, dateTime, number } from "../lib/format.js";
+import { number } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
 import { toast, toastProblem } from "../lib/toast.js";
@@ -50,7 +51,7 @@ export function outcome({ outcome: name, status_code }) {
 /** @param {Delivery | null | undefined} delivery @returns {HTMLElement} */
 export function lastOutcome(delivery) {
   if (!delivery) return el("span", { class: "soft", testid: "webhook-last", text: t("webhooks.none_yet") });
-  const when = el("time", { class: "soft", datetime: delivery.at, title: dateTime(delivery.at), text: ago(delivery.at) });
+  const when = age(delivery.at, "soft");
   return el("span", { class: "webhook-last", testid: "webhook-last" }, outcome(delivery), " ", when);
 }
 
