@@ -136,7 +136,6 @@ def test_garbage_behind_a_publish_does_not_become_its_answer(broker: BrokerProce
         (b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"),
         (b"Content-Length : 5",),
         (b"Transfer-Encoding:\x0bchunked",),
-        (b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 5"),
     ],
 )
 def test_what_is_ambiguous_is_refused_and_nothing_is_smuggled(

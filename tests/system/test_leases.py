@@ -42,11 +42,11 @@ async def test_messages_of_a_silent_client_are_back_after_two_heartbeats(start_b
 
 
 async def test_a_client_that_answers_pings_is_left_alone(start_broker: StartBroker) -> None:
-    broker = start_broker(env={"STREAMBROKER_HEARTBEAT_MS": "200"})
+    broker = start_broker(env={"STREAMBROKER_HEARTBEAT_MS": "1000"})
     async with rest(broker) as client, holding(broker, "work") as holder:
         published = await client.publish("work", 1)
         assert await holder.held(1) == published
-        assert await client.consume("work", wait_ms=3000) == []
+        assert await client.consume("work", wait_ms=4000) == []
 
 
 async def test_a_session_lease_is_kept_while_the_work_takes_20_times_its_length(start_broker: StartBroker) -> None:
