@@ -10,11 +10,12 @@ import argparse
 import asyncio
 import sys
 
-from streambroker.client import Client, LeaseLost, Message, Reject, Retry, worker
+from streambroker.client import Client, LeaseLost, Message, Reject, Retry, StreambrokerError, worker
 from workers import jobs, program
 
 POLL_MS = 20_000
 LEASE_MS = 30_000
+AGAIN_MS = 1_000
 
 
 class Jobber:
@@ -46,13 +47,18 @@ class Jobber:
     async def poll(self, queue: str, lease_ms: int) -> None:
         """The same by hand, a message at a time over REST, for networks that let no WebSocket through."""
         while True:
-            message = await self.client.receive(queue, wait_ms=POLL_MS, lease_ms=lease_ms)
-            if message is None:
-                continue
             try:
-                await self.settle(message)
+                message = await self.client.receive(queue, wait_ms=POLL_MS, lease_ms=lease_ms)
+                if message is not None:
+                    await self.settle(message)
             except LeaseLost:
-                print(f"{self.name}: {message.message_id} took longer than its lease; it will come again", flush=True)
+                print(f"{self.name}: it took longer than its lease; it will come again", flush=True)
+            except StreambrokerError as error:
+                if not error.retryable:
+                    raise
+                # The SDK has tried for a second or two; a broker's restart may take longer, and a worker has the time.
+                print(f"{self.name}: {error}", flush=True)
+                await asyncio.sleep((error.retry_after_ms or AGAIN_MS) / 1_000)
 
     async def settle(self, message: Message) -> None:
         """Work, and tell the broker how it came out. Raises `LeaseLost` where it took too long."""

@@ -47,7 +47,7 @@ PATIENCE_MS = 5_000
 """The least wait after 4429, where the broker has not said how long."""
 
 _FINAL = {4400: "malformed", 4401: "unauthenticated", 4403: "forbidden", 4404: "not_found"}
-_RECONNECT = RetryPolicy(base_s=0.1, most_s=15.0)
+_RECONNECT = RetryPolicy(base_s=0.1, most_s=5.0)
 _problem = msgspec.json.Decoder(ProblemDocument).decode
 
 

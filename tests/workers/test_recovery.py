@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from workers.job_worker import Jobber
 pytestmark = pytest.mark.system
 
 JOBS = 40
+AWAY_S = 3  # longer than the SDK tries a call again
 DOORS = ["websocket", "long-poll"]
 
 
@@ -40,9 +42,10 @@ def test_a_worker_comes_back_after_the_broker_was_killed(tmp_path: Path, door: s
                 message.ack()
                 if len(found) == 1:
                     broker.kill()
+                    time.sleep(AWAY_S)
                     broker.port = urlsplit(broker.url).port or 0
                     broker.start()
-                    assert client.publish_many("jobs", drafts).duplicates == list(range(JOBS))
+                    assert client.publish_many("jobs", drafts, timeout=60).duplicates == list(range(JOBS))
                 if len(found) == JOBS:
                     break
         assert found == {str(number) for number in range(JOBS)}
