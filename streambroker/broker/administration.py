@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,12 @@ from streambroker.broker.settling import Settling
 from streambroker.broker.tick import Tick
 from streambroker.core.errors import Conflict, NotFound, invalid
 from streambroker.core.message import STATES_OF, STATUS_OF, Message, State, Status
+from streambroker.core.names import format_id
 from streambroker.core.timeline import Moment, moments
 from streambroker.notify.contract import Notifier
 from streambroker.store.contract import Delete, Depth, Purge, Redrive, Retry, Settled, Store
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1_000
 """Messages that one command of a purge, a redrive or the tick changes, so that none keeps the writer for long."""
@@ -74,6 +78,7 @@ class Administration:
         purged = 0
         while gone := await self.store.submit(Purge(name, states, CHUNK)):
             purged += gone
+        log.info("queue %s was purged of %d messages", name, purged, extra={"queue": name})
         return purged
 
     async def redrive(self, name: str, source: str | None, limit: int | None) -> int:
@@ -95,6 +100,7 @@ class Administration:
                 self.notifier.notify(name)
             if moved < chunk:
                 break
+        log.info("%d messages were redriven into queue %s", redriven, name, extra={"queue": name})
         return redriven
 
     async def retry(self, message_id: int) -> Settled:
@@ -108,6 +114,7 @@ class Administration:
         if retried.due_at is not None:
             self.tick.due(retried.due_at)
         self.notifier.notify(retried.queue)
+        _tell("retried", retried)
         return retried
 
     async def delete(self, message_id: int) -> Settled:
@@ -115,7 +122,13 @@ class Administration:
         gone: Settled = await in_turn(self.store, Delete(message_id), self.settling.deleted)
         if gone.refusal is not None:
             raise NotFound("there is no such message")
+        _tell("deleted", gone)
         return gone
+
+
+def _tell(what: str, settled: Settled) -> None:
+    message_id = format_id(settled.id)
+    log.info("message %s was %s", message_id, what, extra={"message_id": message_id, "queue": settled.queue})
 
 
 def states_of(status: Status | None) -> tuple[State, ...]:

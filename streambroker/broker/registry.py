@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from streambroker.broker.clock import Clock
@@ -14,6 +15,8 @@ from streambroker.core.message import Message
 from streambroker.core.policy import QueueConfig, QueueConfigChange
 from streambroker.store.contract import DropQueue, Queue, SaveQueue, Store
 from streambroker.store.groupcommit import resolve
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -111,6 +114,7 @@ class Registry:
     def came_about(self, name: str, owner: str) -> None:
         """A dead letter made this queue, known from now on; it is forgotten if the store says that it is gone again."""
         self.know(Queue(name, QueueConfig(), False, self._clock(), owner))
+        log.info("queue %s was created for dead letters", name, extra={"queue": name})
 
         def told(answer: Queue | BrokerError) -> None:
             if isinstance(answer, Queue):
@@ -145,7 +149,7 @@ class Registry:
             return self.dispatchers[name].queue
         self.check_queue(name)
         await self._deletions_of(name)
-        return await self._save(SaveQueue(name, QueueConfig(), False, self._clock(), None, owner=owner))
+        return (await self._made(SaveQueue(name, QueueConfig(), False, self._clock(), None, owner=owner)))[0]
 
     async def create_queue(self, name: str, config: QueueConfig, owner: str = "") -> tuple[Queue, bool]:
         """The queue, and whether it is new. `owner`: as for `ensure_queue`.
@@ -154,11 +158,10 @@ class Registry:
         """
         _check_dead_letters(name, config)
         await self._deletions_of(name, config.dead_letter_queue)
-        existed, now = name in self.dispatchers, self._clock()
-        queue = await self._save(SaveQueue(name, config, False, now, None, owner=owner))
+        queue, new = await self._made(SaveQueue(name, config, False, self._clock(), None, owner=owner))
         if queue.config != config:
             raise Conflict(f"queue {name} exists with another configuration; change it with PATCH /queues/{name}")
-        return queue, not existed and queue.created_at == now
+        return queue, new
 
     async def change_queue(self, name: str, change: QueueConfigChange) -> Queue:
         """The queue with some of its configuration changed. Raises `NotFound`, `Invalid` or `RateLimited`."""
@@ -169,6 +172,7 @@ class Registry:
             await self._deletions_of(config.dead_letter_queue)
             saved = await self._save(SaveQueue(name, config, queue.paused, self._clock(), queue, owner=queue.owner))
             if saved.config == config:  # else somebody else was quicker: once more, on what stands there now
+                log.info("queue %s was changed", name, extra={"queue": name})
                 return saved
 
     async def pause(self, name: str, paused: bool) -> Queue:
@@ -178,6 +182,7 @@ class Registry:
             await self._deletions_of(queue.config.dead_letter_queue)
             saved = await self._save(SaveQueue(name, queue.config, paused, self._clock(), queue))
             if saved.paused == paused:
+                log.info("queue %s was %s", name, "paused" if paused else "resumed", extra={"queue": name})
                 return saved
 
     async def drop_queue(self, name: str) -> None:
@@ -197,6 +202,7 @@ class Registry:
         self._store.post(DropQueue(name), told)
         self._dropping[over] = name
         await gone
+        log.info("queue %s was deleted", name, extra={"queue": name})
 
     async def _deletions_of(self, *names: str | None) -> None:
         """Until no deletion of these queues is on its way.
@@ -217,6 +223,15 @@ class Registry:
         for consumer in tuple(dispatcher.consumers):
             dispatcher.remove(consumer)
             consumer.queue_dropped()
+
+    async def _made(self, command: SaveQueue) -> tuple[Queue, bool]:
+        """The queue, and whether it is new."""
+        existed = command.name in self.dispatchers
+        queue = await self._save(command)
+        new = not existed and queue.created_at == command.now
+        if new:
+            log.info("queue %s was created", queue.name, extra={"queue": queue.name})
+        return queue, new
 
     def _save(self, command: SaveQueue) -> asyncio.Future[Queue]:
         """Raises `RateLimited` where it would be a queue too many."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 log = logging.getLogger(__name__)
@@ -61,14 +62,18 @@ class AccessLog:
         user: str | None = None,
         request_id: bytes = b"",
         duration_ms: float | None = None,
+        subject: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """A request was answered. `route` is its template, such as ``/queues/{queue}``, never the path itself."""
+        """A request was answered. `route` is its template, such as ``/queues/{queue}``, never the path itself.
+
+        `subject` is what of it may be told: the `queue`, the `message_id`.
+        """
         if status < self.hears_from:
             return
         if self._each:
-            self._tell(logging.INFO, "request", method, route, status, user, request_id, duration_ms)
+            self._tell(logging.INFO, "request", method, route, status, user, request_id, duration_ms, subject)
         elif status >= 500 or status in _REFUSED:
-            self._trouble(method, route, status, user, request_id, duration_ms)
+            self._trouble(method, route, status, user, request_id, duration_ms, subject)
 
     async def run(self) -> None:
         """Tell every ten seconds what has gathered; at the end, by cancellation, once more."""
@@ -108,6 +113,7 @@ class AccessLog:
         user: str | None,
         request_id: bytes,
         duration_ms: float | None,
+        subject: Mapping[str, str],
     ) -> None:
         kind = status, f"{method} {route}"
         if kind not in self._samples and len(self._samples) >= MAX_KINDS:
@@ -121,7 +127,7 @@ class AccessLog:
             self._tell_more(kind, sample)
         self._samples[kind] = _Sample(now + SAMPLE_S)
         level, event = (logging.WARNING, "request failed") if status >= 500 else (logging.INFO, "request refused")
-        self._tell(level, event, method, route, status, user, request_id, duration_ms)
+        self._tell(level, event, method, route, status, user, request_id, duration_ms, subject)
 
     def _tell_more(self, kind: tuple[int, str], sample: _Sample) -> None:
         if sample.more:
@@ -139,11 +145,13 @@ class AccessLog:
         user: str | None,
         request_id: bytes,
         duration_ms: float | None,
+        subject: Mapping[str, str],
     ) -> None:
         fields = {
             "route": f"{method} {route}",
             "status": status,
             "user": user,
+            **subject,
             "request_id": request_id.decode("latin-1"),
             "duration_ms": None if duration_ms is None else round(duration_ms, 3),
         }

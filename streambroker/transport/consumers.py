@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import msgspec
@@ -11,8 +12,11 @@ from streambroker.core.access import Action, Decision, decide, require
 from streambroker.core.errors import invalid
 from streambroker.core.names import QueueName
 from streambroker.transport import schemas
+from streambroker.transport.auditing import audited
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.roster import Consumer, Roster, Seat, no_such_consumer
+
+log = logging.getLogger(__name__)
 
 _is_id = re.compile(r"[0-9a-f]{18}").fullmatch
 
@@ -60,6 +64,7 @@ class ConsumersDoor:
         items = found[: asked.limit]
         return reply(ConsumerPage([seat.shown() for seat in items], items[-1].id if len(found) > len(items) else None))
 
+    @audited
     async def disconnect(self, call: Call) -> Reply:
         """End a consumer, and the connection that it came by."""
         call.user  # noqa: B018
@@ -68,6 +73,7 @@ class ConsumersDoor:
             raise no_such_consumer()
         require(call.user, Action.MANAGE, seat.queue)
         seat.dismiss()
+        log.info("consumer %s was disconnected", seat.id, extra={"queue": seat.queue})
         return Reply(204)
 
     def endpoints(self) -> list[Endpoint]:

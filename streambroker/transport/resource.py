@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -31,7 +31,15 @@ class Listener(Protocol):
         ...
 
     def note(
-        self, method: str, route: str, status: int, user: str | None, request_id: bytes, duration_ms: float, /
+        self,
+        method: str,
+        route: str,
+        status: int,
+        user: str | None,
+        request_id: bytes,
+        duration_ms: float,
+        subject: Mapping[str, str],
+        /,
     ) -> None:
         """A request was answered."""
         ...
@@ -58,7 +66,9 @@ class Counters:
         tally.note(status, took_s)
         if status >= self._hears_from and self._listener is not None:
             user, request_id = scope.get("streambroker.user"), scope["streambroker.request_id"]
-            self._listener.note(tally.method, tally.template, status, user, request_id, took_s * 1_000)
+            # Of what was refused the path may hold anything: a secret, put where a name belongs.
+            subject = _subject(scope) if status < 400 else {}
+            self._listener.note(tally.method, tally.template, status, user, request_id, took_s * 1_000, subject)
 
     @property
     def total(self) -> int:
@@ -79,6 +89,12 @@ class Counters:
         for _, _, status, count in self.requests.counts():
             found[str(status)] = found.get(str(status), 0) + count
         return found
+
+
+def _subject(scope: Scope) -> dict[str, str]:
+    """The queue and the message that the path names."""
+    given: Mapping[str, str] = scope.get("path_params", {})
+    return {name: given[name] for name in ("queue", "message_id") if name in given}
 
 
 class Resource:

@@ -21,6 +21,7 @@ from streambroker.core.errors import (
     Unauthenticated,
 )
 from streambroker.protocol.frames import PONG, Hello, Ping, Refresh, error, expiring, ok
+from streambroker.transport.auditing import audited_from_now_on
 from streambroker.transport.counting import Refused
 from streambroker.transport.dashboard import frames
 from streambroker.transport.dashboard.feed import INTERVAL_MS, MAX_DASHBOARDS, Feed
@@ -116,6 +117,7 @@ class Dashboard:
             self._principal = None
             raise
         recognized(self._scope)
+        audited_from_now_on(self._scope, principal)
         self._feed.open.add(self)
 
     @property

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streambroker.core.access import Principal
 from streambroker.core.errors import BrokerError, Internal, Malformed, RateLimited, Unauthenticated
+from streambroker.transport.auditing import audited_from_now_on
 from streambroker.transport.gate import Gate, recognized
 from streambroker.transport.graphql import frames
 from streambroker.transport.graphql.engine import Engine, Refused
@@ -101,6 +102,7 @@ class Connection:
             self._principal = None
             raise
         recognized(self._scope)
+        audited_from_now_on(self._scope, self._principal)
         self._door.entered(self)
         self._watch_token()
 

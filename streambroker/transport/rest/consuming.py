@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, Principal, accountable, require
+from streambroker.core.access import Action, Principal, require
 from streambroker.core.errors import BrokerError, Unauthenticated
 from streambroker.core.message import Message
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import MessageOut, shown
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.auditing import ensured
 from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
 from streambroker.transport.limiting import Kind
@@ -64,7 +65,7 @@ class ConsumeDoor:
         self, call: Call, names: Sequence[str], limit: int, wait_ms: int, lease_ms: int | None
     ) -> list[Message]:
         for name in names:
-            await self._broker.ensure_queue(name, accountable(call.user))
+            await ensured(self._broker, call, name)
         consuming = self._broker.consume(names, call.user.username, limit, wait_ms, lease_ms)
         return await (self._parked(call, names, limit, consuming) if wait_ms else consuming)
 

@@ -12,6 +12,7 @@ from streambroker.protocol.json import encode
 from streambroker.protocol.messages import MessageOut, shown
 from streambroker.protocol.times import rfc3339
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.auditing import audited
 from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
@@ -48,6 +49,7 @@ class MessageDoor:
         require_message(call, Action.VIEW, message)
         return reply(schemas.Timeline([_moment(moment) for moment in moments]))
 
+    @audited
     async def retry(self, call: Call) -> Reply:
         """Make a failed message ready again."""
         number = call.message_id()
@@ -55,6 +57,7 @@ class MessageDoor:
         now = await self._broker.retry(number)
         return reply(schemas.Settled(format_id(number), STATUS_OF[now.state].value, now.now_in, now.attempt))
 
+    @audited
     async def delete_message(self, call: Call) -> Reply:
         """Delete one message, whatever its status; who holds it hears of it."""
         number = call.message_id()

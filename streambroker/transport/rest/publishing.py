@@ -8,13 +8,14 @@ from typing import Any
 from msgspec import UNSET
 
 from streambroker.broker.broker import Broker
-from streambroker.core.access import Action, accountable, require
+from streambroker.core.access import Action, require
 from streambroker.core.errors import Malformed, UnsupportedMediaType, invalid
 from streambroker.core.names import format_id
 from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.messages import DraftIn, Limits, batch_digest, digest, draft
 from streambroker.store.contract import Queue
 from streambroker.transport import cloudevents, schemas
+from streambroker.transport.auditing import ensured
 from streambroker.transport.cloudevents import schema as events
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.limiting import Kind
@@ -74,7 +75,7 @@ class PublishDoor:
         return await self._publish(call, given.queue, given, None)
 
     async def _publish(self, call: Call, name: str, given: DraftIn, content: bytes | None) -> Reply:
-        queue = await self._broker.ensure_queue(name, accountable(call.user))
+        queue = await ensured(self._broker, call, name)
         now = self._broker.clock()
         number = self._broker.new_ids(1, now)[0]
         trace = _trace(call)
@@ -104,7 +105,7 @@ class PublishDoor:
     async def _publish_many(
         self, call: Call, name: str, given: Sequence[tuple[DraftIn, bytes | None]], at: str
     ) -> Reply:
-        queue = await self._broker.ensure_queue(name, accountable(call.user))
+        queue = await ensured(self._broker, call, name)
         if not given:  # a batch of events may be empty, and then there is nothing to store
             return reply(schemas.BatchPublished([], [], _durability(queue)))
         now, trace = self._broker.clock(), _trace(call)

@@ -16,6 +16,7 @@ from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.times import rfc3339
 from streambroker.store.contract import Queue
 from streambroker.transport import schemas
+from streambroker.transport.auditing import audited
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 
 Oldest = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
@@ -34,6 +35,7 @@ class QueueDoor:
         self._broker = broker
         self._oldest = oldest
 
+    @audited
     async def create_queue(self, call: Call) -> Reply:
         """Create a queue."""
         call.user  # noqa: B018 - who you are is asked before the body is looked at
@@ -65,6 +67,7 @@ class QueueDoor:
         """Look at a queue."""
         return reply(await self._shown(self._broker.queue(call.queue(Action.VIEW))))
 
+    @audited
     async def change_queue(self, call: Call) -> Reply:
         """Change a queue's configuration; members that are absent stay."""
         name = call.queue(Action.MANAGE)
@@ -73,11 +76,13 @@ class QueueDoor:
         _may_dead_letter(call, name, change.dead_letter_queue)
         return reply(await self._shown(await self._broker.change_queue(name, change)))
 
+    @audited
     async def drop_queue(self, call: Call) -> Reply:
         """Delete a queue and everything in it."""
         await self._broker.drop_queue(call.queue(Action.MANAGE))
         return Reply(204)
 
+    @audited
     async def purge(self, call: Call) -> Reply:
         """Delete messages of a queue, never what is processing."""
         name = call.queue(Action.MANAGE)
@@ -86,14 +91,17 @@ class QueueDoor:
         states = states_of(None if given.status == "all" else Status(given.status))
         return reply(schemas.Purged(await self._broker.purge(name, states)))
 
+    @audited
     async def pause(self, call: Call) -> Reply:
         """Deliver nothing from the queue; publishing goes on."""
         return reply(await self._shown(await self._broker.pause(call.queue(Action.MANAGE), True)))
 
+    @audited
     async def resume(self, call: Call) -> Reply:
         """Go on delivering."""
         return reply(await self._shown(await self._broker.pause(call.queue(Action.MANAGE), False)))
 
+    @audited
     async def redrive(self, call: Call) -> Reply:
         """Make failed messages, or those of a dead-letter queue, ready again."""
         name = call.queue(Action.MANAGE)

@@ -19,6 +19,7 @@ from streambroker.protocol.json import JsonDecoder, encode
 from streambroker.protocol.messages import shown
 from streambroker.protocol.times import rfc3339
 from streambroker.store.sql.webhooks import Delivery, Headers, Recent, Webhook
+from streambroker.transport.auditing import audited
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.webhooks import schemas
 from streambroker.transport.webhooks.addresses import Blocked, Vetting, target
@@ -59,6 +60,7 @@ class WebhooksDoor:
 
     # -- making and changing -------------------------------------------------------------------------------------------
 
+    @audited
     async def create(self, call: Call) -> Reply:
         """Make a webhook: the queue's messages are pushed to a URL. Takes `manage` and `consume` on the queue.
 
@@ -100,6 +102,7 @@ class WebhooksDoor:
         await self._fleet.add(webhook)
         return reply(self._shown(webhook, given.secret is None), 201)
 
+    @audited
     async def change(self, call: Call) -> Reply:
         """Change a webhook; members that are absent stay.
 
@@ -127,6 +130,7 @@ class WebhooksDoor:
         changed = await self._fleet.change(webhook.id, lambda found: _changed(found, given, fresh, user, now))
         return reply(self._shown(changed, fresh is not None))
 
+    @audited
     async def delete(self, call: Call) -> Reply:
         """Delete a webhook with its log. Requests under way come to their end."""
         _, webhook = await self._named(call)

@@ -139,7 +139,8 @@ class Fleet:
         async with self._changing:
             self._expect(await self._stored.add(webhook, self._most))
             self._launch(webhook)
-        log.info("webhook %s of %r pushes %s", webhook.id, webhook.username, webhook.queue)
+        told = "webhook %s of %r pushes %s"
+        log.info(told, webhook.id, webhook.username, webhook.queue, extra={"queue": webhook.queue})
 
     async def _change(self, webhook_id: str, changed: Callable[[Webhook], Webhook]) -> Webhook:
         async with self._changing:
@@ -148,6 +149,7 @@ class Fleet:
             assert isinstance(answer, Webhook)
             self._retire(webhook_id)
             self._launch(answer)
+        log.info("webhook %s was changed", webhook_id, extra={"queue": answer.queue})
         return answer
 
     async def _remove(self, webhook_id: str) -> None:

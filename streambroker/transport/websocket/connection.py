@@ -23,6 +23,7 @@ from streambroker.core.names import is_queue_name
 from streambroker.protocol import frames
 from streambroker.protocol.messages import Limits
 from streambroker.protocol.session import Session
+from streambroker.transport.auditing import audited_from_now_on
 from streambroker.transport.counting import Refused
 from streambroker.transport.gate import recognized
 from streambroker.transport.http import Call
@@ -143,6 +144,7 @@ class Connection:
         self._principal = principal
         self._rate_key = counted_as(principal)
         recognized(self._scope)
+        audited_from_now_on(self._scope, principal)
 
     def _asked_for(self, scope: Scope) -> tuple[str | None, int]:
         """The queue that the path subscribes to, and the credit. Raises `Invalid`."""
