@@ -115,6 +115,7 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 50)
+            gc.enable()
             stopping = asyncio.create_task(stop.wait())
             ends: list[asyncio.Future[Any]] = [stopping, failed, serving]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -44,6 +44,7 @@ from streambroker.transport.dashboard.feed import Feed, Sources
 from streambroker.transport.front import Front, Hosts
 from streambroker.transport.gate import Gate
 from streambroker.transport.graphql.absent import NOT_INSTALLED, OFF, Absent, GraphQL
+from streambroker.transport.graphql.doors import Doors, is_installed
 from streambroker.transport.http import Endpoint
 from streambroker.transport.limiting import Guard, Kind, RateLimits
 from streambroker.transport.login import LoginDoor
@@ -268,11 +269,7 @@ class Node:
         """GraphQL over these endpoints of REST, or what says why there is none."""
         if not self._settings.graphql:
             return Absent(OFF, gate, self._counters)
-        try:
-            from streambroker.transport.graphql.doors import Doors  # what it needs is an extra
-        except ModuleNotFoundError as error:
-            if error.name not in ("graphql", "strawberry"):
-                raise
+        if not is_installed():
             return Absent(NOT_INSTALLED, gate, self._counters)
         authenticate, presence = self._auth.authenticate, self._presence
         return Doors(self.broker, endpoints, gate, authenticate, presence, self._counters, limits, wall_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -110,6 +111,7 @@ def cert(
 
 
 def _serve(settings: Settings) -> None:
+    gc.disable()  # what a start makes is there to stay, and need not be looked through again and again; see app.serve
     from streambroker import app as broker  # the imports of a server take a moment; --help does not need them
 
     broker.run(settings)

@@ -1,16 +1,18 @@
 """The doors to the API's descriptions, and to the pages that show them. All are public, as the contract has it.
 
-`/openapi.json` and `/asyncapi.json` are made once, at the start. `/docs` is Swagger UI, `/redoc` Redoc; both are served
+`/openapi.json` and `/asyncapi.json` are made once, when the first asks: until then they would cost every start a tenth
+of its time. `/docs` is Swagger UI, `/redoc` Redoc; both are served
 from the broker's own files and load nothing from elsewhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from streambroker.transport import asyncapi, openapi
 from streambroker.transport.files import FileDoor, Page, web
 from streambroker.transport.http import Call, Endpoint, Reply, reply
 from streambroker.transport.resource import Counters
@@ -45,17 +47,28 @@ def describe(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
 
     async def serve_openapi(call: Call) -> Reply:
         """What this API takes and answers, in OpenAPI 3.1."""
-        return of_requests
+        return await asyncio.to_thread(of_requests)
 
     async def serve_asyncapi(call: Call) -> Reply:
         """The frames of the WebSocket and the streams of events, in AsyncAPI 3.0."""
-        return of_streams
+        return await asyncio.to_thread(of_streams)
 
     answers = {200: dict[str, Any]}
     own = [
         Endpoint("GET", "/openapi.json", serve_openapi, "This document", answers=answers, public=True),
         Endpoint("GET", "/asyncapi.json", serve_asyncapi, "Its twin for what goes on", answers=answers, public=True),
     ]
-    of_requests = reply(openapi.document([*endpoints, *own]))
-    of_streams = reply(asyncapi.document(endpoints))
+
+    @cache
+    def of_requests() -> Reply:
+        from streambroker.transport import openapi
+
+        return reply(openapi.document([*endpoints, *own]))
+
+    @cache
+    def of_streams() -> Reply:
+        from streambroker.transport import asyncapi
+
+        return reply(asyncapi.document(endpoints))
+
     return own

@@ -146,6 +146,14 @@ def test_known_documents_cost_messages_only(limited: Graph) -> None:
     assert statuses == [200] * 5 + [429]
 
 
+WITHOUT_THE_EXTRA = """
+from importlib.machinery import PathFinder
+
+found = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name in ("graphql", "strawberry") else found(name, *more)
+"""
+
+
 def test_without_the_setting_it_says_so_and_nothing_else_changes(tmp_path: Path) -> None:
     with BrokerProcess(tmp_path / "data", env={"STREAMBROKER_GRAPHQL": "off"}) as running, running.client() as api:
         assert_absent(api, "graphql=on")
@@ -154,9 +162,7 @@ def test_without_the_setting_it_says_so_and_nothing_else_changes(tmp_path: Path)
 def test_without_the_extra_it_says_what_to_install_and_nothing_else_changes(tmp_path: Path) -> None:
     away = tmp_path / "away"
     away.mkdir()
-    missing = 'raise ModuleNotFoundError("No module named {0!r}", name={0!r})\n'
-    for name in ("graphql", "strawberry"):
-        (away / f"{name}.py").write_text(missing.format(name))
+    (away / "sitecustomize.py").write_text(WITHOUT_THE_EXTRA)
     with BrokerProcess(tmp_path / "data", env={"PYTHONPATH": str(away)}) as running, running.client() as api:
         assert_absent(api, "streambroker[graphql]")
 

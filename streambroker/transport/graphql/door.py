@@ -8,18 +8,17 @@ from streambroker.core.errors import Malformed, UnsupportedMediaType
 from streambroker.protocol.json import encode
 from streambroker.transport.gate import Gate
 from streambroker.transport.graphql.engine import Engine, Refused
-from streambroker.transport.graphql.explorer import PATH
 from streambroker.transport.graphql.request import Operations, Request
+from streambroker.transport.graphql.schemas import RESPONSE
 from streambroker.transport.graphql.verbatim import decoded
-from streambroker.transport.graphql.wire import Envelope, GraphQLIn, GraphQLOut, envelope
-from streambroker.transport.http import Call, ClientLeft, Endpoint, Reply
+from streambroker.transport.graphql.wire import Envelope, envelope
+from streambroker.transport.http import Call, ClientLeft, Reply
 
-RESPONSE = "application/graphql-response+json"
 _QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*$", re.IGNORECASE)
 
 
 class GraphQLDoor:
-    """Handlers over one engine. `max_body` bounds requests."""
+    """The handler over one engine. `max_body` bounds requests."""
 
     def __init__(self, engine: Engine, operations: Operations, gate: Gate, max_body: int) -> None:
         self._engine = engine
@@ -28,11 +27,7 @@ class GraphQLDoor:
         self._max_body = max_body
 
     async def post(self, call: Call) -> Reply:
-        """Execute a query or a mutation. Subscriptions go over WebSocket, to the same path.
-
-        A request that cannot be read is a problem document, as everywhere. Otherwise the answer is GraphQL's: with
-        `Accept: application/graphql-response+json` its status is 400 where nothing was executed, else it is 200.
-        """
+        """See `doors.Doors.post`."""
         body = await call.body(self._max_body)
         if not body:
             raise Malformed("the body is empty; this call takes a JSON object with the member `query`")
@@ -54,16 +49,6 @@ class GraphQLDoor:
             raise ClientLeft
         media = f"{RESPONSE}; charset=utf-8" if modern else "application/json; charset=utf-8"
         return Reply(status, encode(answer), ((b"content-type", media.encode()),))
-
-    def endpoints(self) -> list[Endpoint]:
-        """What this door serves. Its limits are counted when it is known what is asked for."""
-        answers, gives = {200: GraphQLOut}, {RESPONSE: GraphQLOut}
-        codes = ("rate_limited",)  # counted by what a document costs
-        return [
-            Endpoint(
-                "POST", PATH, self.post, "Ask by GraphQL", GraphQLIn, answers, codes=codes, limit=None, gives=gives
-            )
-        ]
 
 
 def prefers_response(accept: str) -> bool:

@@ -25,8 +25,9 @@ from streambroker.transport.graphql.documents import Document, Documents, cost
 from streambroker.transport.graphql.limits import root_fields
 from streambroker.transport.graphql.request import Request
 from streambroker.transport.graphql.schema import SCHEMA
+from streambroker.transport.graphql.schemas import GraphQLOut
 from streambroker.transport.graphql.verbatim import variables
-from streambroker.transport.graphql.wire import Envelope, GraphQLOut, cause_of, shown
+from streambroker.transport.graphql.wire import Envelope, cause_of, shown
 from streambroker.transport.http import ClientLeft
 
 log = logging.getLogger(__name__)

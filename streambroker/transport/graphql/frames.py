@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from streambroker.core.errors import BrokerError, Malformed
 from streambroker.protocol.json import JsonDecoder, encode
+from streambroker.transport.graphql.schemas import GraphQLOut
 from streambroker.transport.graphql.verbatim import members
-from streambroker.transport.graphql.wire import GraphQLOut
 
 SUBPROTOCOL = "graphql-transport-ws"
 _MAX_ID = 128

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from graphql import GraphQLError, GraphQLSyntaxError
-from msgspec import UNSET, UnsetType
 
 from streambroker.core.errors import BrokerError, Internal, Invalid, Malformed, invalid, problem
 from streambroker.protocol.json import JsonDecoder
@@ -16,22 +15,6 @@ from streambroker.transport.graphql.verbatim import members
 _MEMBERS = frozenset({"query", "operationName", "variables", "extensions"})
 _text = JsonDecoder[str](str)
 _word_begins = re.compile(r"_([a-z])")
-
-
-class GraphQLIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A document, which of its operations to execute, and the values of its variables. `extensions` are ignored."""
-
-    query: str
-    operationName: str | None = None
-    variables: dict[str, Any] | None = None
-    extensions: dict[str, Any] | None = None
-
-
-class GraphQLOut(msgspec.Struct):
-    """`data` is absent where nothing was executed, `errors` where there are none."""
-
-    data: dict[str, Any] | UnsetType | None = UNSET
-    errors: list[dict[str, Any]] | UnsetType = UNSET
 
 
 class Envelope(msgspec.Struct, frozen=True):
