@@ -19,6 +19,7 @@ from bench.scenarios.observe import observe
 from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
 from bench.scenarios.sdk import sdk
+from bench.scenarios.start import start
 from bench.scenarios.webhooks import webhooks
 
 Scenario = Callable[[Plan, Progress], Outcome]
@@ -38,4 +39,5 @@ SCENARIOS: dict[str, Scenario] = {
     "observe": observe,
     "dashboards": dashboards,
     "webhooks": webhooks,
+    "start": start,
 }
