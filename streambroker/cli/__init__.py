@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from streambroker import __version__
 from streambroker.cli import (
     bench,
     consume,
@@ -57,8 +59,18 @@ for _commands, _name in _GROUPS:
     app.add_typer(_commands, name=_name)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"streambroker {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def streambroker() -> None:
+def streambroker(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """A durable message broker over HTTP and WebSocket."""
 
 

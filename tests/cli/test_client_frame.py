@@ -13,6 +13,7 @@ import httpx
 import pytest
 import typer
 
+from streambroker import __version__
 from streambroker.cli.exits import Exit
 from streambroker.cli.output import plain, span
 from streambroker.cli.refusals import exit_code
@@ -54,6 +55,12 @@ def test_without_the_extra_a_client_command_says_what_to_install(command: list[s
 @pytest.mark.parametrize("command", [["serve", "--help"], ["config", "check"], ["--help"], ["publish", "--help"]])
 def test_without_the_extra_everything_else_works(command: list[str]) -> None:
     assert without_httpx(*command).returncode == 0
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_it_says_which_version_it_is(option: str) -> None:
+    ended = without_httpx(option)
+    assert (ended.returncode, ended.stdout) == (0, f"streambroker {__version__}\n")
 
 
 def completed(shell: str, line: str, env: dict[str, str]) -> str:
