@@ -40,10 +40,11 @@ check: $(VENV)/.dev $(VENV)/.npm ## the fast gate: format, lint, types, unit tes
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not system" $(UNIT) $(ARGS)
 
+# The names must not begin with STREAMBROKER_: brokers refuse to start with a setting that there is not.
 soak: apt $(VENV)/.dev $(VENV)/.npm ## the system tests for long (KILLS=, MESSAGES=, STOPS=, CUTS=)
-	STREAMBROKER_TEST_KILLS=$(or $(KILLS),500) STREAMBROKER_TEST_MESSAGES=$(or $(MESSAGES),1000000) \
-	STREAMBROKER_TEST_STOPS=$(or $(STOPS),100) STREAMBROKER_TEST_CUTS=$(or $(CUTS),50) \
-	  $(BIN)/python -m pytest -x tests/system $(ARGS)
+	SBTEST_KILLS=$(or $(KILLS),500) SBTEST_MESSAGES=$(or $(MESSAGES),1000000) \
+	SBTEST_STOPS=$(or $(STOPS),100) SBTEST_CUTS=$(or $(CUTS),50) \
+	  $(BIN)/python -m pytest -x $(or $(ARGS),tests/system)
 
 bench: $(VENV)/.bench ## measure this broker beside Redis and NATS, and write a table
 	$(BIN)/python -m bench $(ARGS)

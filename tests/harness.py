@@ -52,9 +52,7 @@ class BrokerProcess:
 
     def start(self, timeout: float = 30) -> BrokerProcess:
         """Start the process; raise ``RuntimeError`` with its output when it ends or stays silent instead."""
-        # STREAMBROKER_TEST_* steers the tests; to the broker it would be an unknown variable, and it refuses those.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMBROKER_TEST_")}
-        env = {**inherited, "STREAMBROKER_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1", **self.extra_env}
+        env = {**os.environ, "STREAMBROKER_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1", **self.extra_env}
         argv = [*self.command, "--port", str(self.port), "--data-dir", str(self.data_dir), *self.args]
         self._token = ""
         self.process = subprocess.Popen(

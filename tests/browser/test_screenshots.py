@@ -18,7 +18,7 @@ Visit = Callable[..., Dashboard]
 
 FOLDER = Path(__file__).parent.parent.parent / "build" / "screenshots"
 # How long the broker has been at work before: five minutes fill the charts, as for the pictures in the README.
-HISTORY_S = float(os.environ.get("STREAMBROKER_TEST_HISTORY_S", "2"))
+HISTORY_S = float(os.environ.get("SBTEST_HISTORY_S", "2"))
 HEIGHTS = {3840: 2160}
 # Where some things come with a tick only.
 TICKING = ("overview", "queue", "queue-busy")

@@ -20,13 +20,13 @@ from tests.harness import BrokerProcess
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
-SECONDS = float(os.environ.get("STREAMBROKER_TEST_CHAOS_SECONDS", "15"))
+SECONDS = float(os.environ.get("SBTEST_CHAOS_SECONDS", "15"))
 
 
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
-    seed = int(os.environ.get("STREAMBROKER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    request.node.add_report_section("setup", "seed", f"STREAMBROKER_TEST_SEED={seed}")
+    seed = int(os.environ.get("SBTEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    request.node.add_report_section("setup", "seed", f"SBTEST_SEED={seed}")
     return random.Random(seed)
 
 

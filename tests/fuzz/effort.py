@@ -1,6 +1,6 @@
 """How hard the fuzz tests try.
 
-CI makes the same cases each time. Who sets ``STREAMBROKER_TEST_CASES`` gets so many random ones, of each kind, and
+CI makes the same cases each time. Who sets ``SBTEST_CASES`` gets so many random ones, of each kind, and
 other ones at each run; a failure then prints what reproduces it.
 """
 
@@ -10,7 +10,7 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
-_ASKED_FOR = os.environ.get("STREAMBROKER_TEST_CASES")
+_ASKED_FOR = os.environ.get("SBTEST_CASES")
 REPEATABLE = _ASKED_FOR is None
 
 

@@ -453,7 +453,7 @@ test("a call that is aborted throws the reason, and one out of time TimedOut", a
 });
 
 test("a closed client ends its loops and takes nothing more", async () => {
-  const c = new sdk.Client(URL_, { token: process.env.STREAMBROKER_TEST_TOKEN });
+  const c = new sdk.Client(URL_, { token: process.env.SBTEST_TOKEN });
   const waiting = c.consume(fresh()).next();
   const stored = c.publish(fresh(), 1);
   await c.close();

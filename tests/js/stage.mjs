@@ -6,9 +6,9 @@ import { connect, createServer } from "node:net";
 
 import { Client } from "../../web/sdk/streambroker.js";
 
-export const URL_ = process.env.STREAMBROKER_TEST_URL;
-export const TOKEN = process.env.STREAMBROKER_TEST_TOKEN;
-export const PASSWORD = process.env.STREAMBROKER_TEST_PASSWORD;
+export const URL_ = process.env.SBTEST_URL;
+export const TOKEN = process.env.SBTEST_TOKEN;
+export const PASSWORD = process.env.SBTEST_PASSWORD;
 
 export const fresh = (name = "js") => `${name}-${randomBytes(6).toString("hex")}`;
 
@@ -21,7 +21,7 @@ export function client(t, options = {}, url = URL_) {
 
 /** Asks the test's parent to `kill`, `terminate` or `start` the broker; returns when that is done. */
 export async function control(what) {
-  const answer = await fetch(`${process.env.STREAMBROKER_TEST_CONTROL}/${what}`, { method: "POST" });
+  const answer = await fetch(`${process.env.SBTEST_CONTROL}/${what}`, { method: "POST" });
   if (!answer.ok) throw new Error(await answer.text());
 }
 

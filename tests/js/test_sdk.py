@@ -30,12 +30,12 @@ def run_tests(node: str, name: str, broker: BrokerProcess | None = None, control
     env = {name: value for name, value in os.environ.items() if not name.startswith("STREAMBROKER_")}
     if broker is not None:
         env |= {
-            "STREAMBROKER_TEST_URL": broker.url,
-            "STREAMBROKER_TEST_TOKEN": broker.token(),
-            "STREAMBROKER_TEST_PASSWORD": PASSWORD,
+            "SBTEST_URL": broker.url,
+            "SBTEST_TOKEN": broker.token(),
+            "SBTEST_PASSWORD": PASSWORD,
         }
     if control is not None:
-        env["STREAMBROKER_TEST_CONTROL"] = control.url
+        env["SBTEST_CONTROL"] = control.url
     command = [node, "--test", "--test-reporter=tap", str(HERE / name)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4_000:]

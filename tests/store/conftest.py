@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.store.sqlite_files import Sqlite, opened
 from tests.store.subjects import ENGINES, START, Bench
 
 
@@ -20,3 +21,10 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         await bench.check_counts()
     finally:
         await bench.subject.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Sqlite]:
+    """An engine over an empty file; after the test its counts must be those of its messages."""
+    with opened(tmp_path) as sqlite:
+        yield sqlite

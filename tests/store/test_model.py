@@ -53,7 +53,7 @@ from streambroker.store.sql.reads import Reader
 from streambroker.store.sql.statements import MESSAGE_COLUMNS, message
 from tests.store.subjects import START, plain
 
-RUNS = int(os.environ.get("STREAMBROKER_TEST_MODEL_RUNS", "300"))
+RUNS = int(os.environ.get("SBTEST_MODEL_RUNS", "300"))
 STEPS = (20, 60)
 
 QUEUES = ("a", "b", "dead")

@@ -45,9 +45,9 @@ def strace() -> str:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A seed for everything random in a test: from STREAMBROKER_TEST_SEED, else new; printed with a failure."""
-    value = int(os.environ.get("STREAMBROKER_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    request.node.add_report_section("setup", "seed", f"STREAMBROKER_TEST_SEED={value}")
+    """A seed for everything random in a test: from SBTEST_SEED, else new; printed with a failure."""
+    value = int(os.environ.get("SBTEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    request.node.add_report_section("setup", "seed", f"SBTEST_SEED={value}")
     return value
 
 

@@ -12,9 +12,9 @@ from tests.system.broken import broken_command
 from tests.system.checker import Property
 from tests.system.workload import crash, stop_gracefully, survive
 
-KILLS = int(os.environ.get("STREAMBROKER_TEST_KILLS", "25"))
-MESSAGES = int(os.environ.get("STREAMBROKER_TEST_MESSAGES", "20000"))
-STOPS = int(os.environ.get("STREAMBROKER_TEST_STOPS", "5"))
+KILLS = int(os.environ.get("SBTEST_KILLS", "25"))
+MESSAGES = int(os.environ.get("SBTEST_MESSAGES", "20000"))
+STOPS = int(os.environ.get("SBTEST_STOPS", "5"))
 TWIN_KILLS = 4
 LIMIT = 300 + 10 * KILLS + MESSAGES // 100
 """Seconds; a generous upper limit against hanging, not a claim about speed."""

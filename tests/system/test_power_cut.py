@@ -18,7 +18,7 @@ from tests.system.history import Crash, History, now
 from tests.system.wire import eventually
 from tests.system.workload import Interrupt, survive
 
-CUTS = int(os.environ.get("STREAMBROKER_TEST_CUTS", "5"))
+CUTS = int(os.environ.get("SBTEST_CUTS", "5"))
 TWIN_CUTS = 2
 LIMIT = 300 + 20 * CUTS
 

@@ -28,6 +28,11 @@ export class Feed {
   #wishes = new Set();
   /** @type {string} what was asked last, so that nothing is asked twice */
   #asked = "";
+  /** What was in force before it was asked: a watch that is refused changes nothing. */
+  #before = "";
+  #askId = 0;
+  /** @type {string | null} the queue whose events are refused: it is gone, or not to be seen */
+  #refused = null;
   #queuesFresh = false;
 
   /** @type {{user: {username: string, role: string}, may_view_all: boolean, interval_ms: number} | null} */
@@ -93,6 +98,7 @@ export class Feed {
     this.#ask();
     return () => {
       this.#wishes.delete(wish);
+      if (wish.events === this.#refused) this.#refused = null;
       this.#ask();
     };
   }
@@ -135,12 +141,23 @@ export class Feed {
     else if (frame.op === "tick") this.#tick(frame);
     else if (frame.op === "queues") this.#takeQueues(frame);
     else if (frame.op === "consumers") this.consumers = frame.items;
+    else if (frame.op === "error" && frame.id === this.#askId) this.#askLess();
   }
 
   /** @param {any} frame */
   #welcomed(frame) {
     this.welcome = frame;
     this.#asked = "";
+    this.#refused = null;
+    this.#ask();
+  }
+
+  /** A watch is refused as a whole where the queue of its events is gone; the topics are asked for without them. */
+  #askLess() {
+    const { events } = JSON.parse(this.#asked);
+    this.#asked = this.#before;
+    if (events === null) return;
+    this.#refused = events;
     this.#ask();
   }
 
@@ -157,6 +174,9 @@ export class Feed {
     this.#queuesFresh = false;
     for (const line of frame.items) this.queues.set(line.name, line);
     for (const name of frame.removed ?? []) this.queues.delete(name);
+    if (this.#refused === null || !this.queues.has(this.#refused)) return;
+    this.#refused = null; // it was made anew
+    this.#ask();
   }
 
   #ask() {
@@ -164,7 +184,7 @@ export class Feed {
     const events =
       [...this.#wishes]
         .map((wish) => wish.events)
-        .filter(Boolean)
+        .filter((name) => name && name !== this.#refused)
         .pop() ?? null;
     const watch = { op: "watch", topics, events };
     const frame = JSON.stringify(watch);
@@ -174,8 +194,10 @@ export class Feed {
     if (topics.includes("queues") && !had.includes("queues")) this.#queuesFresh = true;
     if (!topics.includes("queues")) this.queues.clear();
     if (!topics.includes("consumers")) this.consumers = null;
+    this.#before = this.#asked;
     this.#asked = frame;
-    this.#link.send(watch);
+    this.#askId += 1;
+    this.#link.send({ ...watch, id: this.#askId });
   }
 }
 

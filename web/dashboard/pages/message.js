@@ -18,6 +18,9 @@ import { timeline } from "../parts/timeline.js";
 
 /** @typedef {import("../parts/message-text.js").Message} Message */
 
+/** A purge, a delete and the end of a retention are told by no event: how often the page asks. */
+const EVERY_MS = 3_000;
+
 /** @param {HTMLElement} root @param {any} page @returns {Promise<() => void>} */
 export async function show(root, { params, api, feed, session }) {
   const id = String(params.id);
@@ -46,6 +49,8 @@ export async function show(root, { params, api, feed, session }) {
   const acting = { api, session, changed: () => void look(), gone: left };
   /** @type {string | null} what is shown, so that only news is drawn */
   let shown = null;
+  /** The timeline that is shown. */
+  let past = "";
   /** @type {(() => void) | null} */
   let unwatch = null;
   let queue = "";
@@ -62,11 +67,20 @@ export async function show(root, { params, api, feed, session }) {
 
   /** @param {unknown} error */
   function lost(error) {
+    const title = t(shown === null ? "message.gone" : "message.left");
+    const missing = error instanceof Problem && error.status === 404;
+    if (!missing && shown !== null && !refused(error)) return; // the frame says that the broker is away
     replace(buttons);
     replace(badge);
     shown = null;
-    const missing = error instanceof Problem && error.status === 404;
-    replace(place, missing ? empty({ title: t("message.gone"), hint: t("message.gone_hint") }) : failed(error, look));
+    replace(place, missing ? empty({ title, hint: t("message.gone_hint") }) : failed(error, look));
+  }
+
+  /** Small: of a message that is there only its timeline is read. */
+  async function check() {
+    if (shown === null || document.hidden || feed.state !== "open") return;
+    const steps = await stepsOf(api, id, gone.signal).catch(() => undefined);
+    if (steps !== undefined && JSON.stringify(steps) !== past && !gone.signal.aborted) await look();
   }
 
   /** @param {string} text @param {import("../parts/timeline.js").Step[] | null} steps */
@@ -74,6 +88,7 @@ export async function show(root, { params, api, feed, session }) {
     const news = `${text}${JSON.stringify(steps)}`;
     if (news === shown) return;
     shown = news;
+    past = JSON.stringify(steps);
     const message = readMessage(text);
     watch(message.fields.queue);
     replace(
@@ -123,13 +138,20 @@ export async function show(root, { params, api, feed, session }) {
 
   // What happened before the broker took the watch on was not told: hence a second look.
   const stops = [feed.on("events", hear), feed.on("ok", () => void look())];
+  const timer = setInterval(() => void check(), EVERY_MS);
   void look();
   return () => {
     gone.abort();
+    clearInterval(timer);
     unwatch?.();
     stops.forEach((stop) => stop());
     closeDialogs();
   };
+}
+
+/** Whether it was said that one may not see it. @param {unknown} error */
+function refused(error) {
+  return error instanceof Problem && error.status === 403;
 }
 
 /**
