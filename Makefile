@@ -4,8 +4,8 @@
 PYTHON := python3
 VENV := .venv
 ARGS :=
-# Tests wait for processes and deadlines half of their time: one more than there are cores.
-JOBS := $(shell expr $$(nproc) + 1)
+# Tests wait for processes and deadlines half of their time: two more than there are cores.
+JOBS := $(shell expr $$(nproc) + 2)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip

@@ -17,6 +17,7 @@ import typer
 from streambroker import __version__
 from streambroker.cli import (
     bench,
+    completion,
     consume,
     db,
     doctor,
@@ -30,6 +31,7 @@ from streambroker.cli import (
     token,
     top,
     user,
+    webhook,
 )
 from streambroker.cli.exits import Exit, fail
 from streambroker.config import SettingError
@@ -51,6 +53,7 @@ _GROUPS: tuple[tuple[typer.Typer, str | None], ...] = (
     (message.app, "message"),
     (user.app, "user"),
     (key.app, "key"),
+    (webhook.app, "webhook"),
     (token.app, None),
 )
 
@@ -78,6 +81,9 @@ def main() -> None:
     """Run the command; exits with a code of `Exit`."""
     code: object = None
     try:
+        if (asked := completion.named(sys.argv[1:])) is not None:
+            completion.for_shell(*asked)
+            return
         code = app(prog_name="streambroker", standalone_mode=False)
     except typer.TyperException as error:
         _wrong_usage(error)

@@ -92,8 +92,8 @@ def told(error: StreambrokerError, out: Output, about: str | None = None) -> int
 def _sentence(error: StreambrokerError) -> str:
     if _is_foreign(error) and exit_code(error) is Exit.UNAVAILABLE:
         return f"{error.detail}; is that the URL of a streambroker?"
-    if isinstance(error, NotFound) and "queue" not in error.detail:
-        return error.detail  # of a message or a user the list of queues tells nothing
+    if isinstance(error, NotFound) and "no queue" not in error.detail:
+        return error.detail  # of a message, a user or a webhook the list of queues tells nothing
     advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "")
     if error.retry_after_ms is not None:
         advice = f"try again in {max(1, -(-error.retry_after_ms // 1_000))} s"

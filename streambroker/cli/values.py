@@ -6,8 +6,9 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,6 +16,9 @@ from streambroker.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
     from streambroker.client.models import Grant, Scalar
+    from streambroker.client.rest import Rest
+
+T = TypeVar("T")
 
 _UNITS = {"": 1, "ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _duration = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(ms|s|m|h|d|)").fullmatch
@@ -76,24 +80,44 @@ def headers(pairs: list[str]) -> dict[str, Scalar] | None:
 
 def complete_queue(context: typer.Context, incomplete: str) -> list[str]:
     """Names of queues that begin like that; none where no broker answers at once to a token that is at hand."""
-    try:
-        return asyncio.run(_queues(context, incomplete))
-    except (Exception, SystemExit):
-        return []  # a shell that completes is no place for an error
 
-
-async def _queues(context: typer.Context, incomplete: str) -> list[str]:
-    from streambroker.client.rest import Rest
-
-    given = context.params
-    token = given.get("token") or os.environ.get("STREAMBROKER_TOKEN")
-    async with Rest(given.get("url"), token=token, timeout=COMPLETE_WITHIN_S) as client:
+    async def named(client: Rest) -> list[str]:
         # A cursor is the name before: what begins like that comes right after it.
         page = await client.queues.page(500, incomplete or None)
         return [queue.name for queue in page.items if queue.name.startswith(incomplete)]
 
+    return _asked(context, named)
+
+
+def complete_webhook(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of the queue's webhooks that begin like that, with their URLs; none where `complete_queue` has none."""
+
+    async def named(client: Rest) -> list[tuple[str, str]]:
+        webhooks = client.webhooks.list(str(context.params["queue"]))
+        return [(webhook.id, webhook.url) async for webhook in webhooks if webhook.id.startswith(incomplete)]
+
+    return _asked(context, named)
+
+
+def _asked(context: typer.Context, question: Callable[[Rest], Awaitable[list[T]]]) -> list[T]:
+    async def answered() -> list[T]:
+        from streambroker.client.rest import Rest
+
+        token = context.params.get("token") or os.environ.get("STREAMBROKER_TOKEN")
+        async with Rest(context.params.get("url"), token=token, timeout=COMPLETE_WITHIN_S) as client:
+            return await question(client)
+
+    try:
+        return asyncio.run(answered())
+    except (Exception, SystemExit):
+        return []  # a shell that completes is no place for an error
+
 
 Duration = Annotated[int, typer.Option(parser=duration, metavar="DURATION")]
+WebhookId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The webhook's id, as `webhook list` shows it.", autocompletion=complete_webhook),
+]
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.", autocompletion=complete_queue)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

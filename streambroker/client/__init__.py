@@ -41,6 +41,7 @@ from streambroker.client.errors import (
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
+    Untrusted,
 )
 from streambroker.client.messages import Message
 from streambroker.client.models import (
@@ -70,6 +71,7 @@ from streambroker.client.models import (
 )
 from streambroker.client.retrying import RetryPolicy
 from streambroker.client.sync import SyncClient, SyncMessage
+from streambroker.client.webhooks import WebhookStanding
 from streambroker.client.worker import Retry, Worker, run, work, worker
 
 __all__ = [
@@ -130,9 +132,11 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnsupportedMediaType",
+    "Untrusted",
     "User",
     "Webhook",
     "WebhookDelivery",
+    "WebhookStanding",
     "Worker",
     "run",
     "work",

@@ -28,6 +28,7 @@ from streambroker.client.errors import (
     ProtocolError,
     StreambrokerError,
     Unauthenticated,
+    Untrusted,
     from_code,
     from_problem,
     kind_of,
@@ -36,6 +37,7 @@ from streambroker.client.http import is_loopback
 from streambroker.client.link import End, Link, Party
 from streambroker.client.retrying import RetryPolicy
 from streambroker.client.tokens import TokenSource
+from streambroker.client.unreachable import unreachable
 
 log = logging.getLogger("streambroker.client")
 
@@ -45,7 +47,10 @@ MAX_SIZE = 64 * 1024 * 1024
 """Bytes of one message of the broker's: far more than it puts together, and still a bound."""
 PATIENCE_MS = 5_000
 """The least wait after 4429, where the broker has not said how long."""
+WARN_AFTER = 3
+"""The failures after which somebody is told, once for each time that the broker is away: a passing one is no news."""
 
+_NOBODY = "who is asking? Give the client a token, by token= or STREAMBROKER_TOKEN, or username= and password="
 _FINAL = {4400: "malformed", 4401: "unauthenticated", 4403: "forbidden", 4404: "not_found"}
 _RECONNECT = RetryPolicy(base_s=0.1, most_s=5.0)
 _problem = msgspec.json.Decoder(ProblemDocument).decode
@@ -109,6 +114,8 @@ class Connection:
         self._user = user
         self._reconnecting = reconnecting or Reconnecting()
         self._shown: str | None = None
+        self._trusted = False
+        """Whether it has ever been open: then the URL is right, and a certificate that is not trusted may pass."""
         self._task: asyncio.Task[None] | None = None
         self._refreshing: set[asyncio.Task[None]] = set()
         self._again_at_once = False
@@ -162,7 +169,7 @@ class Connection:
             try:
                 link = await self._opened()
             except StreambrokerError as error:
-                if _is_final(error):
+                if _is_final(error) or (isinstance(error, Untrusted) and not self._trusted):
                     raise
                 self.trouble = error
             else:
@@ -172,7 +179,8 @@ class Connection:
                 continue
             tries += 1
             wait = self._reconnecting.policy.wait_s(tries, self.trouble, self._reconnecting.chance())
-            log.info("no connection to the broker (%s); trying again in %.1f s", self.trouble, wait)
+            level = logging.WARNING if tries == WARN_AFTER else logging.INFO
+            log.log(level, "no connection to the broker (%s); trying again in %.1f s", self.trouble, wait)
             await self._reconnecting.sleep(wait)
 
     async def _run(self, link: Link) -> StreambrokerError | None:
@@ -208,6 +216,8 @@ class Connection:
         """A link that has been welcomed. Raises `ConnectionLost` and what the broker answers."""
         await self._user.before_opening()
         token = await self._tokens().token()
+        if token is None:
+            raise from_code("unauthenticated", _NOBODY)  # the broker would only wait for a hello, and we for its answer
         try:
             socket = await self._socket(token)
         except Unauthenticated:
@@ -218,18 +228,18 @@ class Connection:
         self._shown = token
         try:
             welcome, *early = await _first(socket)
+            self._trusted = True
             return Link(socket, welcome, early, self._user)
         except BaseException:
             await socket.close()
             raise
 
-    async def _socket(self, token: str | None) -> ClientConnection:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async def _socket(self, token: str) -> ClientConnection:
         try:
             return await _Connect(
                 self._uri,
                 subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
-                additional_headers=headers,
+                additional_headers={"Authorization": f"Bearer {token}"},
                 user_agent_header="streambroker-python",
                 compression=None,
                 proxy=self._proxy,
@@ -244,7 +254,8 @@ class Connection:
             raise _refusal(refused) from refused
         except (OSError, InvalidHandshake, WebSocketException, EOFError) as error:
             why = str(error) or type(error).__name__
-            raise ConnectionLost(f"cannot connect to {self._uri}: {why}", sent=False) from error
+            scheme = "" if self._trusted else self._uri.partition(":")[0]  # one that was right needs no advice
+            raise unreachable(scheme, self._uri, why) from error
 
     # -- the token -----------------------------------------------------------------------------------------------------
 

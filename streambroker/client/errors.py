@@ -62,6 +62,15 @@ class ConnectionLost(StreambrokerError):
         self.outcome_unknown = sent
 
 
+class Untrusted(ConnectionLost):
+    """The certificate that the broker shows is not trusted, or not of its name; nothing was sent."""
+
+    retryable = False
+
+    def __init__(self, detail: str = "the broker's certificate is not trusted") -> None:
+        super().__init__(detail, sent=False)
+
+
 class StreambrokerTimeout(StreambrokerError, TimeoutError):
     """The call's time was over before the answer came; nobody knows what became of it."""
 

@@ -27,6 +27,7 @@ from streambroker.client.errors import (
 from streambroker.client.models import Page
 from streambroker.client.retrying import RetryPolicy, may_repeat
 from streambroker.client.tokens import FixedToken, TokenSource
+from streambroker.client.unreachable import unreachable
 from streambroker.core.errors import BrokerError
 from streambroker.protocol.json import JsonDecoder
 
@@ -147,7 +148,7 @@ class Http:
                 raise refusal(response)
             yield response
         except httpx.TransportError as error:
-            raise ConnectionLost(_words(error)) from error
+            raise _lost(error) from error
         finally:
             await response.aclose()
 
@@ -158,7 +159,7 @@ class Http:
         except TimeoutError:
             raise StreambrokerTimeout(f"{request.url} did not answer within {self.timeout:g} s") from None
         except httpx.TransportError as error:
-            raise ConnectionLost(_words(error), sent=not isinstance(error, _NEVER_SENT)) from error
+            raise _lost(error) from error
 
     async def _answered(
         self, request: _Request, repeatable: bool, deadline: asyncio.Timeout, retry: RetryPolicy
@@ -192,7 +193,7 @@ class Http:
         try:
             response = await self._client.send(request.made(self._client, token))
         except httpx.TransportError as error:
-            raise ConnectionLost(_words(error), sent=not isinstance(error, _NEVER_SENT)) from error
+            raise _lost(error) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
             raise ProtocolError(str(error)) from error
         if response.is_success:
@@ -279,8 +280,9 @@ def _past_proxies(url: str) -> dict[str, None] | None:
     return {"http://": None, "https://": None, "all://": None} if is_loopback(url) else None
 
 
-def _words(error: httpx.TransportError) -> str:
+def _lost(error: httpx.TransportError) -> ConnectionLost:
     text = str(error) or type(error).__name__
-    if isinstance(error, _NEVER_SENT):
-        return f"cannot connect to {error.request.url.host}:{error.request.url.port or ''}".rstrip(":") + f": {text}"
-    return f"the connection was lost: {text}"
+    if not isinstance(error, _NEVER_SENT):
+        return ConnectionLost(f"the connection was lost: {text}")
+    url = error.request.url
+    return unreachable(url.scheme, f"{url.host}:{url.port or ''}".rstrip(":"), text)

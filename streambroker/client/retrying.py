@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streambroker.client.errors import ApiError, ConnectionLost, Draining, Overloaded, RateLimited, StreambrokerError
+from streambroker.client.errors import (
+    ApiError,
+    ConnectionLost,
+    Draining,
+    Overloaded,
+    RateLimited,
+    StreambrokerError,
+    Untrusted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,8 @@ def may_repeat(error: StreambrokerError, repeatable: bool) -> bool:
     """
     if isinstance(error, RateLimited | Draining | Overloaded):
         return True
+    if isinstance(error, Untrusted):
+        return False
     if isinstance(error, ConnectionLost):
         return repeatable or not error.sent
     return repeatable and isinstance(error, ApiError) and error.status in (408, 500, 502, 503, 504)

@@ -160,10 +160,12 @@ class SyncWebhooks(Blocking[Webhooks]):
     """`client.webhooks`."""
 
     list = iterating(Webhooks.list)
+    every = iterating(Webhooks.every)
     get = blocking(Webhooks.get)
     delete = blocking(Webhooks.delete)
     deliveries = iterating(Webhooks.deliveries)
     redeliver = blocking(Webhooks.redeliver)
+    test = blocking(Webhooks.test)
 
     def create(
         self, queue: str, url: str, *, secret: str | None = None, timeout: float | None = None, **options: Any

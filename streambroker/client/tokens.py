@@ -37,14 +37,14 @@ class TokenSource(Protocol):
 
 
 class FixedToken:
-    """An API key, or an access token that somebody else keeps fresh; None for nobody. See `TokenSource`.
+    """An API key, or an access token that somebody else keeps fresh; None or empty for nobody. See `TokenSource`.
 
     White space around it, such as a file's end of line, is taken off. Raises `ValueError` for what no token can be: it
     could not be sent, and the library that refuses to would name it in its error.
     """
 
     def __init__(self, token: str | None) -> None:
-        self._token = None if token is None else token.strip()
+        self._token = None if token is None else token.strip() or None
         if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
             raise ValueError("the token holds characters that no token has")
 

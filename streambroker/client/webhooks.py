@@ -9,6 +9,13 @@ from streambroker.client.http import Http, segment
 from streambroker.client.models import Redelivered, Webhook, WebhookDelivery
 
 
+class WebhookStanding(Webhook, frozen=True):
+    """A webhook, and how it did of late. `failures` counts those in a row up to now, at most 100."""
+
+    failures: int = 0
+    last_delivery: WebhookDelivery | None = None
+
+
 class Webhooks:
     """`client.webhooks`; all takes `manage` on the queue. Every call raises as `Http.call`."""
 
@@ -28,6 +35,10 @@ class Webhooks:
     def list(self, queue: str) -> AsyncIterator[Webhook]:
         """The queue's webhooks."""
         return self._http.pages(_path(queue), Webhook)
+
+    def every(self, *, queue: str | None = None) -> AsyncIterator[WebhookStanding]:
+        """The webhooks of all queues that you may manage (with `queue` of that one), and how each did of late."""
+        return self._http.pages("/webhooks", WebhookStanding, {"queue": queue})
 
     async def get(self, queue: str, webhook_id: str, *, timeout: float | None = None) -> Webhook:
         """One webhook. Raises `NotFound`."""

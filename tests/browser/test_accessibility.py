@@ -70,6 +70,20 @@ def test_no_dialog_has_a_serious_violation(visit: Visit, showcase: Showcase, the
     dashboard("user-create").click()
     dashboard("grant-add").click()
     found["user"] = violations(dashboard)
+    dashboard("dialog-cancel").click()
+    dashboard.open(showcase.webhook, "webhooks")
+    for action in ("edit", "enable", "delete"):
+        dashboard.rows("webhook-actions-").click()
+        found[f"webhook-menu-{action}"] = violations(dashboard)
+        dashboard(f"webhook-action-{action}").click()
+        expect(dashboard.page.locator("dialog[open]")).to_be_visible()
+        found[f"webhook-{action}"] = violations(dashboard)
+        dashboard("dialog-cancel").click()
+    dashboard.open("webhooks")
+    dashboard("webhook-create").click()
+    dashboard.fill(webhook_field_queue="orders", webhook_field_url="nowhere")
+    dashboard.confirm_in_vain()
+    found["webhook-create"] = violations(dashboard)
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 

@@ -44,6 +44,11 @@ def test_figures_of_the_process_are_not_shown_to_who_may_not_view_all(visit: Vis
         for card in ("total-requests", "cpu", "memory"):
             expect(dashboard(f"card-{card}-value")).to_have_text("–")
             expect(dashboard(f"card-{card}").get_by_text("/s")).to_have_count(0)
+        for chart in ("status", "rates"):
+            expect(dashboard(f"chart-{chart}")).to_be_visible()
+        for chart in ("requests", "performance", "latency", "routes", "codes"):
+            expect(dashboard(f"chart-{chart}")).to_be_hidden()
+        expect(dashboard("connections").locator("dd")).to_have_count(0)
 
 
 def test_a_queue_page_ends_with_its_queue_and_returns_with_it(
@@ -60,6 +65,36 @@ def test_a_queue_page_ends_with_its_queue_and_returns_with_it(
     queue.publish("again")
     expect(dashboard("queue-figure-pending")).to_have_text("1")
     expect(dashboard("publish-open")).to_be_visible()
+
+
+def test_a_message_page_ends_with_its_message(dashboard: Dashboard, api: httpx.Client, queue: Queue) -> None:
+    id_ = queue.publish("gone soon")
+    dashboard.open_message(id_)
+    expect(dashboard("content-tree")).to_contain_text("gone soon")
+    assert api.delete(f"/messages/{id_}").status_code == 200
+    expect(dashboard("state-empty")).to_contain_text("This message is no more")
+    expect(dashboard("content-tree")).to_have_count(0)
+    expect(dashboard.rows("action-")).to_have_count(0)
+
+
+def test_a_message_page_ends_with_its_queue(dashboard: Dashboard, api: httpx.Client, queue: Queue) -> None:
+    dashboard.open_message(queue.publish("gone soon"))
+    expect(dashboard("content-tree")).to_contain_text("gone soon")
+    assert api.delete(queue.path).status_code == 204
+    expect(dashboard("state-empty")).to_contain_text("This message is no more")
+
+
+def test_a_queue_that_is_not_there_is_shown_once_it_is_made(
+    dashboard: Dashboard, api: httpx.Client, queue: Queue
+) -> None:
+    assert api.delete(queue.path).status_code == 204
+    dashboard.open(f"queues/{queue.name}", "queue")
+    expect(dashboard("page-queue").get_by_test_id("state-error")).to_be_visible()
+    queue.publish("the first")
+    expect(dashboard("queue-figure-pending")).to_have_text("1")
+    # The events of a queue that was not there are watched from then on too; one is told each time, until it is seen.
+    number = dashboard.until(lambda: (queue.publish("another"), dashboard("events-list").locator("li").count())[1])
+    assert number > 0
 
 
 def test_what_turns_the_direction_of_a_text_is_shown_escaped(dashboard: Dashboard, queue: Queue) -> None:

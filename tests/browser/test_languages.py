@@ -15,9 +15,9 @@ Visit = Callable[..., Dashboard]
 
 # What a text looks like that nobody wrote: its key.
 KEY = re.compile(
-    r"\b(?:action|card|chart|connection|consumers|content|dialog|events|field|form|frame|grants|keys|login"
+    r"(?<![\w.])(?:action|card|chart|connection|consumers|content|dialog|events|field|form|frame|grants|keys|login"
     r"|logs|message|nav|overview|pager|problem|publish|queue|queues|reason|role|search|state|status|table"
-    r"|theme|timeline|users)\.[a-z_]+[A-Za-z_.]*\b"
+    r"|theme|timeline|users|webhooks)\.[a-z_]+[A-Za-z_.]*\b"
 )
 
 

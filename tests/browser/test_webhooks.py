@@ -74,6 +74,13 @@ def test_a_webhook_is_made_and_its_secret_is_shown_once(
     assert headers["x-a"] == "b"
 
 
+def test_a_new_one_is_offered_the_queues_that_there_are(dashboard: Dashboard, queue: Queue) -> None:
+    dashboard.open("webhooks")
+    dashboard("webhook-create").click()
+    suggested = dashboard("webhook-queues").locator(f"option[value='{queue.name}']")
+    expect(suggested).to_have_count(1)
+
+
 def test_one_that_fails_says_so_and_how_often(
     dashboard: Dashboard, api: httpx.Client, queue: Queue, receiver: Receiver
 ) -> None:

@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    with BrokerProcess(tmp_path_factory.mktemp("cli") / "data", env=NO_LIMITS) as running:
+    env = {**NO_LIMITS, "STREAMBROKER_WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8"}
+    with BrokerProcess(tmp_path_factory.mktemp("cli") / "data", env=env) as running:
         yield running
 
 

@@ -114,3 +114,28 @@ def test_the_tab_key_offers_commands_subcommands_and_options(shell: str, home: d
     with terminal(shell, home) as one:
         one.type(f"streambroker queue create q --max-{tabs}")
         one.shows("--max-attempts", "--max-messages")
+
+
+@pytest.mark.parametrize("form", ["--show-completion {}", "--show-completion={}"])
+@pytest.mark.parametrize(
+    ("name", "word"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --command")]
+)
+def test_the_completion_of_a_shell_that_is_named_is_shown_in_any_shell(form: str, name: str, word: str) -> None:
+    command = [sys.executable, "-m", "streambroker", *form.format(name).split()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (shown.returncode, word in shown.stdout) == (0, True), shown
+
+
+def test_it_is_installed_for_a_shell_that_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streambroker", "--install-completion", "fish"]
+    env = {**os.environ, "HOME": str(tmp_path)}
+    installed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert installed.returncode == 0, installed
+    assert "streambroker" in (tmp_path / ".config/fish/completions/streambroker.fish").read_text()
+
+
+def test_a_shell_without_completion_is_wrong_usage() -> None:
+    command = [sys.executable, "-m", "streambroker", "--show-completion", "tcsh"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (refused.returncode, refused.stdout) == (64, "")
+    assert "say bash, zsh, fish" in refused.stderr

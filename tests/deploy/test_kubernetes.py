@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from streambroker.config import load
-from tests.deploy.dockerfile import DOCKERFILE, ROOT
+from tests.deploy.dockerfile import DOCKERFILE, ROOT, environment
 
 DIRECTORY = ROOT / "deploy/kubernetes"
 KUSTOMIZATIONS = sorted(DIRECTORY.rglob("kustomization.yaml"))
@@ -53,17 +53,23 @@ def test_a_kustomization_names_every_file_beside_it(path: Path) -> None:
     assert named | {path.name} == {file.name for file in path.parent.glob("*.yaml")}
 
 
+def variables() -> dict[str, str]:
+    """What the broker in the pod finds: the image's variables, and the pod's over them."""
+    return {**environment(DOCKERFILE, 2), **{each["name"]: each["value"] for each in CONTAINER["env"]}}
+
+
 def test_the_configuration_is_one_that_a_broker_takes(tmp_path: Path) -> None:
-    text = KIND["ConfigMap"]["data"]["streambroker.toml"]
-    (tmp_path / "streambroker.toml").write_text(text)
-    image = {"STREAMBROKER_HOST": "0.0.0.0", "STREAMBROKER_PORT": "8000", "STREAMBROKER_DATA_DIR": "/data"}
-    settings = load({"config": str(tmp_path / "streambroker.toml")}, {})
+    (tmp_path / "streambroker.toml").write_text(KIND["ConfigMap"]["data"]["streambroker.toml"])
+    settings = load({"config": str(tmp_path / "streambroker.toml")}, variables())
     assert settings.insecure and settings.port == CONTAINER["ports"][0]["containerPort"]
-    assert image["STREAMBROKER_PORT"] == str(settings.port)
     mounts = {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
     assert Path(settings.data_dir).parent == Path(mounts["data"])
-    assert tomllib.loads(text)["host"] == settings.host
     assert CONTAINER["args"][-1].startswith(mounts["config"])
+
+
+def test_nothing_in_the_configuration_is_overruled_by_a_variable() -> None:
+    written = tomllib.loads(KIND["ConfigMap"]["data"]["streambroker.toml"])
+    assert written and not {f"STREAMBROKER_{name.upper()}" for name in written} & variables().keys()
 
 
 def test_the_pod_is_one_that_the_restricted_policy_admits() -> None:

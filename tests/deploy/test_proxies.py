@@ -1,4 +1,4 @@
-"""Through a real nginx, configured as in deploy/nginx: TLS, WebSockets, events, long-polls, who the client is."""
+"""Through a real nginx and a real Caddy, configured as in deploy: TLS, WebSockets, events, long-polls, addresses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxied:
-    """A broker behind nginx, and how to trust its certificate."""
+    """A broker behind nginx or Caddy, and how to trust its certificate."""
 
     broker: BrokerProcess
     port: int
@@ -58,7 +58,7 @@ class Proxied:
         return f"https://127.0.0.1:{self.port}"
 
     def client(self) -> httpx.Client:
-        """Logged in as the admin, through nginx, by the name that the configuration has."""
+        """Logged in as the admin, through the proxy, by the name that the configuration has."""
         headers = {"Authorization": f"Bearer {self.broker.token()}", "Host": HOST}
         return httpx.Client(base_url=self.url, verify=self.context, headers=headers, timeout=30, trust_env=False)
 
@@ -102,7 +102,7 @@ def configuration(directory: Path, broker: BrokerProcess, https: int, http: int)
 def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 30
     while True:
-        assert process.poll() is None and time.monotonic() < deadline, "nginx does not run"
+        assert process.poll() is None and time.monotonic() < deadline, "the proxy does not run"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
             return
@@ -110,21 +110,46 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+def caddyfile(directory: Path, broker: BrokerProcess, https: int) -> str:
+    """Caddy's file of this repository, with the ports of the test and a certificate that needs nobody."""
+    text = CADDYFILE.read_text()
+    pair = certificates.make(directory, [HOST], 1, datetime.now(UTC), replace=False)
+    ours = {
+        f"{HOST} {{": f"https://{HOST}:{https} {{\n\tbind 127.0.0.1\n\ttls {pair.cert_file} {pair.key_file}",
+        "reverse_proxy 127.0.0.1:8000 {": f"reverse_proxy {broker.url.removeprefix('http://')} {{",
+    }
+    for written, changed in ours.items():
+        assert text.count(written) == 1, written
+        text = text.replace(written, changed)
+    return "{\n\tadmin off\n\tauto_https disable_redirects\n\tgrace_period 1s\n}\n" + text
+
+
+def run_nginx(directory: Path, broker: BrokerProcess, https: int, http: int) -> subprocess.Popen[bytes]:
+    """nginx with our file; it has no warning for it."""
     nginx = tool("nginx", "nginx-light")
-    directory = tmp_path_factory.mktemp("nginx")
+    (directory / "streambroker.conf").write_text(configuration(directory, broker, https, http))
+    (directory / "nginx.conf").write_text(AROUND.format(directory=directory))
+    command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf")]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=30, check=False)
+    assert checked.returncode == 0 and "[warn]" not in checked.stderr.replace('"user" directive', ""), checked.stderr
+    return subprocess.Popen(command)
+
+
+def run_caddy(directory: Path, broker: BrokerProcess, https: int, http: int) -> subprocess.Popen[bytes]:
+    """Caddy with our file; `http` is not used, for its redirection is Caddy's own."""
+    caddy = tool("caddy", "caddy")
+    (directory / "Caddyfile").write_text(caddyfile(directory, broker, https))
+    command = [caddy, "run", "--adapter", "caddyfile", "--config", str(directory / "Caddyfile")]
+    return subprocess.Popen(command, env={"HOME": str(directory), "PATH": "/usr/bin:/bin"}, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module", params=[run_nginx, run_caddy], ids=["nginx", "caddy"])
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    directory = tmp_path_factory.mktemp("proxy")
     https, http = free_ports()
     given = ("--trusted-proxies", "127.0.0.1", "--allowed-hosts", HOST, "--access-log", "all")
     with BrokerProcess(directory / "data", *given) as broker:
-        (directory / "streambroker.conf").write_text(configuration(directory, broker, https, http))
-        (directory / "nginx.conf").write_text(AROUND.format(directory=directory))
-        command = [nginx, "-p", str(directory), "-c", str(directory / "nginx.conf")]
-        checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=30, check=False)
-        assert checked.returncode == 0 and "[warn]" not in checked.stderr.replace('"user" directive', ""), (
-            checked.stderr
-        )
-        process = subprocess.Popen(command)
+        process: subprocess.Popen[bytes] = request.param(directory, broker, https, http)
         try:
             wait_until_it_listens(process, https)
             yield Proxied(broker, https, ssl.create_default_context(cafile=str(directory / "cert.pem")))

@@ -445,6 +445,41 @@ test("webhooks can be made, changed, tried, looked into and deleted", async (t) 
   assert.deepEqual(left, []);
 });
 
+test("the webhooks of all queues are listed, with how each did of late", async (t) => {
+  const c = client(t);
+  const [one, other] = [fresh(), fresh()];
+  const made = [];
+  for (const queue of [one, other]) made.push(await c.webhooks.create(queue, { url: "http://127.0.0.1:9/x", disabled: true }));
+  await c.webhooks.test(other, made[1].id);
+  const found = new Map();
+  for await (const webhook of c.webhooks.every({ limit: 1 })) found.set(webhook.id, webhook);
+  const [first, second] = made.map(({ id }) => found.get(id));
+  assert.deepEqual([first.queue, first.failures, first.last_delivery], [one, 0, null]);
+  assert.deepEqual([second.queue, second.failures, second.last_delivery.outcome], [other, 1, "unreachable"]);
+  const only = [];
+  for await (const { id } of c.webhooks.every({ queue: other })) only.push(id);
+  assert.deepEqual(only, [made[1].id]);
+});
+
+test("a reason that the broker could not store does not keep a message from being nacked", async (t) => {
+  const c = client(t);
+  for (const transport of WAYS) {
+    const queue = fresh();
+    await c.publish(queue, 1);
+    const [{ messageId }] = await take(c.consume(queue, { transport }), 1, (message) => message.nack({ requeue: false, reason: "a\0b\ud800c\ud83d\ude00" }));
+    const { status, error } = await c.messages.get(messageId);
+    assert.deepEqual([status, error], ["failed", "abc\ud83d\ude00"], transport);
+  }
+});
+
+test("a publish that began while the broker was away sees it come back before its time is over", async (t) => {
+  t.mock.method(Math, "random", () => 0.999);
+  const began = Date.now();
+  const away = (input, init) => (Date.now() - began < 700 ? Promise.reject(new TypeError("away")) : fetch(input, init));
+  const c = client(t, { fetch: away, timeoutMs: 2_500 });
+  assert.ok((await c.publish(fresh(), 1)).messageId);
+});
+
 test("a call that is aborted throws the reason, and one out of time TimedOut", async (t) => {
   const c = client(t);
   await assert.rejects(c.stats({ signal: AbortSignal.abort(new Error("never mind")) }), /never mind/);

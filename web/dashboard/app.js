@@ -43,17 +43,27 @@ async function showPage() {
     leave = tearDown ?? leave;
     if (!first) focusTitle(root);
   } catch (error) {
-    console.error(error);
+    if (!(error instanceof Problem)) console.error(error);
     if (mine === turn) replace(root, failed(error, showPage));
   }
+}
+
+/** How often each page could not be fetched. @type {Map<string, number>} */
+const missed = new Map();
+
+/** Of a page by its name: a browser does not fetch an address again that could not be. @param {string} page */
+function addressOf(page) {
+  const times = missed.get(page);
+  return `./pages/${page}.js${times ? `?turn=${times}` : ""}`;
 }
 
 /** A page's module; with the broker away a page that was never opened cannot be had. @param {string} page */
 async function pageModule(page) {
   try {
-    return await import(`./pages/${page}.js`);
+    return await import(addressOf(page));
   } catch (error) {
-    console.error(error);
+    console.warn(error);
+    missed.set(page, (missed.get(page) ?? 0) + 1);
     throw new Problem({ code: "unreachable" });
   }
 }

@@ -74,29 +74,40 @@ function contentMember(content) {
   return `"content":${text}`;
 }
 
+/** Half of a surrogate pair without its other half: no Unicode, and nothing that UTF-8 can say. */
+const LONE = /\p{Surrogate}/u;
+
 /**
- * `JSON.stringify`, which makes null of NaN and the infinite; here they are refused.
+ * `JSON.stringify`, which makes null of NaN and the infinite, and an escape of half a surrogate pair that most other
+ * languages cannot read; here they are refused.
  * @param {unknown} value @param {string} pointer @returns {string}
  */
 function said(value, pointer) {
   const text = JSON.stringify(value);
-  if (text?.includes("null")) refuseNotFinite(value, pointer);
+  if (text?.includes("null") || text?.includes("\\ud")) refuseUnsayable(value, pointer);
   return text;
 }
 
-/** The error says where the number is (RFC 6901), from `pointer` on. @param {unknown} value @param {string} pointer */
-function refuseNotFinite(value, pointer) {
+/** The error says where it is (RFC 6901), from `pointer` on. @param {unknown} value @param {string} pointer */
+function refuseUnsayable(value, pointer) {
   /** @type {Map<object, string>} */
   const places = new Map();
   JSON.stringify(value, function (key, member) {
     const around = places.get(this);
+    if (around !== undefined && LONE.test(key)) throw notUnicode(`the name of a member of ${around || "/"}`);
     const at = around === undefined ? pointer : `${around}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
     if (typeof member === "number" && !Number.isFinite(member)) {
       throw new TypeError(`${at} is ${member}, and JSON has no such number`);
     }
+    if (typeof member === "string" && LONE.test(member)) throw notUnicode(at);
     if (typeof member === "object" && member !== null) places.set(member, at);
     return member;
   });
+}
+
+/** @param {string} what */
+function notUnicode(what) {
+  return new TypeError(`${what} is not Unicode: it holds half of a surrogate pair`);
 }
 
 /** @param {Uint8Array} bytes @returns {string} */

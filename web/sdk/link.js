@@ -14,8 +14,8 @@ const OPENING_MS = 12_000;
 const STEADY_MS = 5_000;
 /** So many openings in a row fail while the rest of the broker answers: a proxy keeps WebSockets from passing. */
 const OPENINGS = 3;
-/** The pause after "too many" is as long as after so many failures. */
-const CROWDED = 4;
+/** The least pause after "too many", where the broker does not say how long. */
+const CROWDED_MS = 5_000;
 
 /** What ends a link for good (contract, close codes): the client is wrong, or not wanted. */
 const FINAL = new Map([
@@ -216,10 +216,7 @@ export class Link {
     if (open) this.#owner.lost?.(code);
     if (this.#renewCodes.has(code) && token !== this.#renewed) void this.#comeBackRenewed(token);
     else if (FINAL.has(code)) this.#refuse(errorOf({ code: FINAL.get(code), title: `closed with ${code}` }));
-    else {
-      if (code === TOO_MANY) this.#attempt = Math.max(this.#attempt, CROWDED);
-      this.#comeBackLater();
-    }
+    else this.#comeBackLater(code === TOO_MANY ? CROWDED_MS : null);
   }
 
   /** The token was refused: with a new one at once. @param {string} token */

@@ -3,6 +3,8 @@
 import { AlreadySettled } from "./errors.js";
 import { itemTexts, memberText } from "./rawjson.js";
 
+const REASON_CHARACTERS = 4_096;
+
 /**
  * JSON text that is published to the letter: numbers beyond 2^53, an order of keys, white space.
  */
@@ -189,7 +191,7 @@ export class Message {
    * @param {{requeue?: boolean, delayMs?: number, reason?: string, signal?: AbortSignal}} [options]
    */
   nack({ requeue = true, delayMs, reason, ...options } = {}) {
-    return this.#settle("nack", { requeue, delay_ms: delayMs, reason }, options);
+    return this.#settle("nack", { requeue, delay_ms: delayMs, reason: carried(reason) }, options);
   }
 
   /**
@@ -244,4 +246,13 @@ export function toBase64(bytes) {
   // In pieces: a call takes only so many arguments.
   for (let at = 0; at < bytes.length; at += 32_768) letters += String.fromCharCode(...bytes.subarray(at, at + 32_768));
   return btoa(letters);
+}
+
+/**
+ * A reason without what none may hold: NUL, halves of surrogate pairs, and more than its most characters.
+ * @param {string | undefined} reason @returns {string | undefined}
+ */
+export function carried(reason) {
+  if (typeof reason !== "string") return reason;
+  return reason.replaceAll("\0", "").slice(0, REASON_CHARACTERS).replace(/\p{Surrogate}/gu, "");
 }

@@ -7,7 +7,7 @@ import { deferred, pause, pauseMs } from "./waiting.js";
 
 const BATCH_MESSAGES = 1_000;
 const BATCH_CHARACTERS = 4 * 1024 * 1024;
-/** Whose time is over so little before the batch's is not told on its own. */
+/** Whose time is over so little before the batch's is not told on its own; and so little is no time for another try. */
 const NEARLY_MS = 250;
 /** Faults of one message, for which the others of its batch were refused with it. */
 const ONES_OWN = new Set(["invalid", "too_large", "queue_full"]);
@@ -124,9 +124,11 @@ export class Publisher {
         if (!mayRepeat(error, drafts)) throw error;
         failure = error;
       }
-      const wait = pauseMs(attempt, /** @type {StreambrokerError} */ (failure).retryAfterMs);
-      if (Date.now() + wait >= deadline) throw failure;
-      await pause(wait, signal);
+      const asked = /** @type {StreambrokerError} */ (failure).retryAfterMs ?? 0;
+      const leftMs = deadline - Date.now() - asked;
+      if (leftMs < NEARLY_MS) throw failure;
+      // Whatever chance says, some of the time is kept for another try: the broker may be back by then.
+      await pause(Math.min(pauseMs(attempt, asked), asked + leftMs / 2), signal);
     }
   }
 }

@@ -4,7 +4,7 @@
  */
 
 import { path } from "./http.js";
-import { Message } from "./message.js";
+import { carried, Message } from "./message.js";
 import { itemTexts, memberText } from "./rawjson.js";
 
 /**
@@ -158,8 +158,9 @@ export class Messages {
 
   /** @param {string} id @param {any} [options] `lease`, `requeue` (true), `delayMs`, `reason` */
   nack(id, options) {
-    const [{ requeue = true, delayMs, ...rest }, call] = split(options);
-    return this.#http.post(path`/messages/${id}/nack`, { requeue, delay_ms: delayMs, ...rest }, call);
+    const [{ requeue = true, delayMs, reason, ...rest }, call] = split(options);
+    const body = { requeue, delay_ms: delayMs, reason: carried(reason), ...rest };
+    return this.#http.post(path`/messages/${id}/nack`, body, call);
   }
 
   /** @param {string} id @param {number} leaseMs @param {any} [options] `lease` */
@@ -241,6 +242,14 @@ export class Webhooks {
   /** @param {string} queue @param {any} [options] `limit` */
   list(queue, options) {
     return pages(this.#http, path`/queues/${queue}/webhooks`, ...split(options));
+  }
+
+  /**
+   * The webhooks of all queues that one may manage, and how each did of late.
+   * @param {any} [options] `queue`, `limit`
+   */
+  every(options) {
+    return pages(this.#http, "/webhooks", ...split(options));
   }
 
   /** @param {string} queue @param {object} webhook @param {Call} [call] */

@@ -331,6 +331,8 @@ export interface Consumers extends Listing<ConsumerInfo> {
 }
 export interface Webhooks {
   list(queue: string, options?: ListOptions): AsyncGenerator<Record<string, any>, void, void>;
+  /** The webhooks of all queues that one may manage, or of one, with `failures` in a row and the `last_delivery` of each. */
+  every(options?: ListOptions & { queue?: string }): AsyncGenerator<Record<string, any>, void, void>;
   create(queue: string, webhook: { url: string; secret?: string; [option: string]: unknown }, call?: Call): Promise<Record<string, any>>;
   get(queue: string, id: string, call?: Call): Promise<Record<string, any>>;
   update(queue: string, id: string, change: Record<string, unknown>, call?: Call): Promise<Record<string, any>>;

@@ -1,7 +1,8 @@
 /** Waiting: pauses that an `AbortSignal` ends, deadlines, and how long to stay away from a broker in trouble. */
 
 const PAUSE_FIRST_MS = 500;
-const PAUSE_MOST_MS = 15_000;
+/** Less than a publish waits by default: one that began while the broker was away sees it come back. */
+const PAUSE_MOST_MS = 5_000;
 
 /**
  * How long to wait before the next try: anything up to twice as long each time, so that clients which lost the broker

@@ -2,8 +2,6 @@
 
 import { LeaseLost, Reject, StreambrokerError } from "./errors.js";
 
-const REASON_CHARACTERS = 4_000;
-
 /**
  * Runs the handler for each message until the signal is aborted or the client is closed; returns when the last handler
  * has ended. Acks when the handler returns; nacks when it throws, so that the message comes back after the queue's
@@ -81,7 +79,5 @@ async function handled(message, handler, onError) {
 
 /** @param {unknown} error @returns {string} */
 function reasonOf(error) {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const plain = text.replaceAll("\0", "").slice(0, REASON_CHARACTERS);
-  return plain.toWellFormed?.() ?? plain; // what a reason may not hold: NUL, and half of a surrogate pair
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }

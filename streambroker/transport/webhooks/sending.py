@@ -178,7 +178,7 @@ def retry_after_ms(value: str | None, now_s: float) -> int | None:
         return min(int(value) * 1_000, LONGEST_RETRY_AFTER_MS)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     left_s = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.fromtimestamp(now_s, UTC)
     return min(max(round(left_s.total_seconds() * 1_000), 0), LONGEST_RETRY_AFTER_MS)

@@ -45,6 +45,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if self.ended:
+            return
         if not self._busy:
             self.abort()  # an answer to nothing would be taken for the next one's
             return
@@ -97,11 +99,14 @@ class Wire(asyncio.Protocol):
                 raise NotHttp(str(error)) from None
             if event is not h11.NEED_DATA:
                 return event
-            if self._unread and self._transport is not None:
-                self._unread = 0
-                self._transport.resume_reading()
+            self._take_more()
             self._news.clear()
             await self._news.wait()
+
+    def _take_more(self) -> None:
+        if self._unread and self._transport is not None:
+            self._unread = 0
+            self._transport.resume_reading()
 
     def rest(self, seconds: float) -> bool:
         """Whether another request can follow; for `seconds`, after which it closes itself. It is closed otherwise."""
@@ -112,7 +117,8 @@ class Wire(asyncio.Protocol):
             self.abort()
             return False
         self._http.start_next_cycle()
-        self._busy, self._unread = False, 0
+        self._busy = False
+        self._take_more()  # also what comes unasked must be noticed
         self._expiry = asyncio.get_running_loop().call_later(seconds, self.abort)
         return True
 

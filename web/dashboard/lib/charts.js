@@ -31,11 +31,22 @@ import { onTheme, token } from "./theme.js";
  * @property {() => void} stop
  */
 
-/** @returns {Promise<any>} the Chart.js constructor */
-async function chartLibrary() {
-  // Written for script tags: it leaves its constructor on the global object.
-  await import("../vendor/chart-4.6.1.js");
-  return /** @type {any} */ (globalThis).Chart;
+const AGAIN_MS = 2_000;
+/** @type {Promise<any> | null} */
+let library = null;
+
+/** Tries until it is there: the broker may go away while it is fetched. @returns {Promise<any>} the constructor */
+async function fetchLibrary() {
+  for (let turn = 0; ; turn += 1) {
+    try {
+      // Written for script tags: it leaves its constructor on the global object. An address that could not be fetched
+      // is not fetched again by a browser, hence another one.
+      await import(`../vendor/chart-4.6.1.js${turn > 0 ? `?turn=${turn}` : ""}`);
+      return /** @type {any} */ (globalThis).Chart;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
 }
 
 /**
@@ -197,7 +208,8 @@ function drawing({ canvas }, make, paint) {
   );
   watcher.observe(/** @type {Element} */ (canvas.parentElement));
   const offTheme = onTheme(() => chart && (paint(chart), draw()));
-  void chartLibrary().then((Chart) => {
+  library ??= fetchLibrary();
+  void library.then((Chart) => {
     if (stopped) return;
     chart = make(Chart);
     paint(chart);

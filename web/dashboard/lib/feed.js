@@ -9,6 +9,10 @@ const PROTOCOL = "streambroker.dashboard.v1+json";
 const HISTORY_POINTS = 300;
 /** After these close codes a new token is worth a try: the session may have ended, or its token alone. */
 const RENEWED = [4401, 4450];
+/** What says that the events of a queue are not to be had. */
+const GONE = ["not_found", "forbidden"];
+/** When a watch that was refused for another reason is asked for again. */
+const AGAIN_MS = 2_000;
 
 /**
  * @typedef {{p50: number, p95: number, p99: number}} Percentiles
@@ -141,7 +145,7 @@ export class Feed {
     else if (frame.op === "tick") this.#tick(frame);
     else if (frame.op === "queues") this.#takeQueues(frame);
     else if (frame.op === "consumers") this.consumers = frame.items;
-    else if (frame.op === "error" && frame.id === this.#askId) this.#askLess();
+    else if (frame.op === "error" && frame.id === this.#askId) this.#askAgain(frame.problem);
   }
 
   /** @param {any} frame */
@@ -152,13 +156,19 @@ export class Feed {
     this.#ask();
   }
 
-  /** A watch is refused as a whole where the queue of its events is gone; the topics are asked for without them. */
-  #askLess() {
+  /**
+   * A watch is refused as a whole where the queue of its events is gone or not to be seen: the topics are asked for
+   * without them. Whatever else was in the way may be over in a while.
+   * @param {{code: string, retry_after_ms?: number}} problem
+   */
+  #askAgain(problem) {
     const { events } = JSON.parse(this.#asked);
     this.#asked = this.#before;
-    if (events === null) return;
-    this.#refused = events;
-    this.#ask();
+    if (!GONE.includes(problem.code)) setTimeout(() => this.#ask(), problem.retry_after_ms ?? AGAIN_MS);
+    else if (events !== null) {
+      this.#refused = events;
+      this.#ask();
+    }
   }
 
   /** @param {{point: Point, stats: any}} frame */

@@ -12,6 +12,7 @@ import { copyButton } from "../parts/copy.js";
 import { ask, closeDialogs, tell } from "../parts/dialog.js";
 import { grantsEditor, grantsText } from "../parts/grants-editor.js";
 import { pager, plainTable } from "../parts/plain-table.js";
+import { ACTIONS, mayAnywhere } from "../parts/rights.js";
 
 /** @typedef {{id: string, name: string, username: string, grants: import("../parts/grants-editor.js").Grant[] | null,
  *   created_at: string, expires_at: string | null}} Key */
@@ -21,13 +22,17 @@ export async function show(root, { api, session }) {
   const place = el("div", {});
   const pages = pager(() => void list.reload(), "key");
   const list = loaded(place, load, draw, { lines: 4 });
+  // A key may do no more than its user: of who may do nothing it would be of no use.
+  const useful = ACTIONS.some((action) => mayAnywhere(session, action));
   const create = (/** @type {string} */ testid) =>
-    button(t("keys.create"), {
-      kind: "primary",
-      icon: icon("plus"),
-      testid,
-      onClick: () => askCreate(api, list.reload),
-    });
+    useful
+      ? button(t("keys.create"), {
+          kind: "primary",
+          icon: icon("plus"),
+          testid,
+          onClick: () => askCreate(api, list.reload),
+        })
+      : undefined;
 
   /** @param {AbortSignal} signal */
   function load(signal) {
@@ -38,7 +43,8 @@ export async function show(root, { api, session }) {
   function draw(page) {
     pages.found(page.next_cursor);
     if (page.items.length > 0) return table(api, session, page.items, list.reload);
-    return empty({ title: t("keys.empty"), hint: t("keys.empty_hint"), action: create("key-create-first") });
+    const hint = t(useful ? "keys.empty_hint" : "keys.empty_none");
+    return empty({ title: t("keys.empty"), hint, action: create("key-create-first") });
   }
 
   replace(
@@ -48,7 +54,7 @@ export async function show(root, { api, session }) {
       { class: "page-head" },
       el(
         "div",
-        {},
+        { class: "page-title" },
         el("h1", { tabindex: -1, text: t("keys.title") }),
         el("p", { class: "page-lede", text: t("keys.lede") }),
       ),

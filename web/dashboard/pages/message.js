@@ -11,7 +11,8 @@ import { contentView } from "../parts/content-view.js";
 import { copyButton } from "../parts/copy.js";
 import { closeDialogs } from "../parts/dialog.js";
 import { indented } from "../parts/json-text.js";
-import { messageActions } from "../parts/message-actions.js";
+import { closeMenu } from "../parts/menu.js";
+import { messageActions, NARROW } from "../parts/message-actions.js";
 import { readMessage } from "../parts/message-text.js";
 import { statusBadge } from "../parts/status-badge.js";
 import { timeline } from "../parts/timeline.js";
@@ -31,7 +32,9 @@ export async function show(root, { params, api, feed, session }) {
     el("a", { href: "#/queues", text: t("queues.title") }),
   );
   const badge = el("span", {});
-  const buttons = el("div", { class: "page-actions" });
+  const buttons = el("div", { class: "page-actions page-actions-many" });
+  const copyId = copyButton(() => id, "message-copy-id");
+  copyId.classList.add("button-fold");
   const place = el("div", {}, loading({ lines: 8 }));
   replace(
     root,
@@ -41,7 +44,7 @@ export async function show(root, { params, api, feed, session }) {
       { class: "page-head" },
       el("h1", { class: "mono", tabindex: -1, text: id }),
       badge,
-      copyButton(() => id, "message-copy-id"),
+      copyId,
       buttons,
     ),
     place,
@@ -70,6 +73,7 @@ export async function show(root, { params, api, feed, session }) {
     const title = t(shown === null ? "message.gone" : "message.left");
     const missing = error instanceof Problem && error.status === 404;
     if (!missing && shown !== null && !refused(error)) return; // the frame says that the broker is away
+    closeMenu();
     replace(buttons);
     replace(badge);
     shown = null;
@@ -97,6 +101,7 @@ export async function show(root, { params, api, feed, session }) {
       el("a", { href: `#/queues/${encodeURIComponent(message.fields.queue)}`, text: message.fields.queue }),
       el("span", { "aria-current": "page", text: t("nav.message") }),
     );
+    closeMenu();
     replace(badge, statusBadge(message.fields.status, message.fields.available_at));
     const again = button(t("action.refresh"), {
       kind: "quiet",
@@ -139,12 +144,15 @@ export async function show(root, { params, api, feed, session }) {
   // What happened before the broker took the watch on was not told: hence a second look.
   const stops = [feed.on("events", hear), feed.on("ok", () => void look())];
   const timer = setInterval(() => void check(), EVERY_MS);
+  const { signal } = gone;
+  NARROW.addEventListener("change", () => ((shown &&= ""), void look()), { signal });
   void look();
   return () => {
     gone.abort();
     clearInterval(timer);
     unwatch?.();
     stops.forEach((stop) => stop());
+    closeMenu();
     closeDialogs();
   };
 }

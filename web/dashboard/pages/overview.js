@@ -20,6 +20,9 @@ const ROUTES_SHOWN = 8;
 /** A figure of more digits than this is shortened; the whole one is its tooltip. */
 const WHOLE_BELOW = 100_000_000;
 
+/** The charts of the process: as its cards, they tell nothing to who may not view all queues. */
+const OF_PROCESS = /** @type {const} */ (["requests", "performance", "latency", "routes", "codes"]);
+
 /** By the code's first digit. @type {Record<string, string[]>} */
 const CODE_TONES = { 2: ["green", "cyan"], 3: ["blue", "neutral"], 4: ["orange", "purple", "violet"], 5: ["red"] };
 
@@ -34,28 +37,26 @@ export async function show(root, { feed, t }) {
   replace(root, head, body);
   const cards = cardSpecs(t).map(card);
   const charts = makeCharts(t);
+  const grid = el(
+    "div",
+    { class: "charts" },
+    Object.values(charts).map((one) => one.node),
+  );
   let begun = false;
 
   function update() {
     const points = feed.history;
     if (points.length === 0) return;
-    if (!begun)
-      replace(
-        body,
-        cardGrid(cards),
-        el(
-          "div",
-          { class: "charts" },
-          Object.values(charts).map((one) => one.node),
-        ),
-      );
-    begun = true;
     const whole = feed.welcome?.may_view_all !== false;
+    for (const name of OF_PROCESS) charts[name].node.hidden = !whole;
+    grid.classList.toggle("charts-few", !whole);
+    if (!begun) replace(body, cardGrid(cards), grid);
+    begun = true;
     for (const one of cards) one.update(points, feed.stats, whole);
     if (!document.hidden) updateCharts(charts, points, feed.stats, t);
     const partial = whole ? "" : ` · ${t("overview.partial")}`;
     setText(asOf, t("overview.asOf", { time: time(points[points.length - 1].at) }) + partial);
-    showConnections(head, feed.stats, t);
+    showConnections(head, whole ? feed.stats : null, t);
   }
 
   const stops = [feed.on("history", update), feed.on("tick", update)];
@@ -355,7 +356,7 @@ function codeTone(code, at) {
 }
 
 function connectionsLine() {
-  return el("dl", { class: "page-actions connections", testid: "connections" });
+  return el("dl", { class: "page-actions page-actions-many connections", testid: "connections" });
 }
 
 /** @param {HTMLElement} head @param {Stats | null} stats @param {Translate} t */

@@ -38,6 +38,7 @@ export async function show(root, { params, api, feed, t, session }) {
 
   const acting = { api, session, done: reload, gone: () => (location.hash = "#/queues") };
   const more = button(t("table.actions"), { icon: icon("more"), testid: `queue-actions-${name}`, onClick: onMore });
+  more.classList.add("button-fold");
   more.setAttribute("aria-haspopup", "menu");
   more.setAttribute("aria-expanded", "false");
   more.hidden = queueActions(acting, queue).length === 0;
@@ -68,7 +69,7 @@ export async function show(root, { params, api, feed, t, session }) {
         { class: "page-head" },
         el("h1", { tabindex: -1, text: name }),
         paused,
-        el("div", { class: "page-actions" }, publish, hooks, more),
+        el("div", { class: "page-actions page-actions-many" }, publish, hooks, more),
       ),
       content,
     ),

@@ -75,7 +75,7 @@ export async function show(root, { api, feed, t, session }) {
       fill("empty", () =>
         empty({
           title: t("queues.empty"),
-          hint: t("queues.empty_hint"),
+          hint: emptyHint(t, session),
           action: newQueue("queue-create-first") ?? undefined,
         }),
       );
@@ -105,6 +105,13 @@ export async function show(root, { api, feed, t, session }) {
     closeMenu();
     closeDialogs();
   };
+}
+
+/** What may be done about it. @param {(key: string) => string} t @param {any} session */
+function emptyHint(t, session) {
+  if (mayAnywhere(session, "manage") && mayAnywhere(session, "publish")) return t("queues.empty_hint");
+  if (mayAnywhere(session, "manage")) return t("queues.empty_manage");
+  return t(mayAnywhere(session, "publish") ? "queues.empty_publish" : "queues.empty_none");
 }
 
 /**

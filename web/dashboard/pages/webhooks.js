@@ -10,8 +10,8 @@ import { closeDialogs } from "../parts/dialog.js";
 import { writeDuration } from "../parts/duration.js";
 import { closeMenu } from "../parts/menu.js";
 import { pager, plainTable } from "../parts/plain-table.js";
-import { mayAnywhere } from "../parts/rights.js";
-import { lastOutcome, standing, webhookMenu } from "../parts/webhook-actions.js";
+import { may, mayAnywhere } from "../parts/rights.js";
+import { lastOutcome, outcome, standing, webhookMenu } from "../parts/webhook-actions.js";
 import { askCreateWebhook } from "../parts/webhook-form.js";
 import { deliveriesTable } from "../parts/webhook-log.js";
 
@@ -38,7 +38,7 @@ export async function show(root, page) {
 }
 
 /** @param {HTMLElement} root @param {any} page @param {string | null} queue */
-function showList(root, { api, feed, session }, queue) {
+function showList(root, { api, session }, queue) {
   const place = el("div", {});
   const pages = pager(() => void view.reload(), "webhook");
   const create = (/** @type {string} */ testid) =>
@@ -46,9 +46,9 @@ function showList(root, { api, feed, session }, queue) {
       kind: "primary",
       icon: icon("plus"),
       testid,
-      onClick: () => askCreateWebhook(api, [...feed.queues.keys()], queue ?? "", view.refresh),
+      onClick: () => askCreateWebhook(api, session, queue ?? "", view.refresh),
     });
-  const making = mayAnywhere(session, "consume");
+  const making = queue === null ? mayAnywhere(session, "consume") : mayAll(session, queue);
 
   /** @param {AbortSignal} signal */
   function load(signal) {
@@ -61,7 +61,7 @@ function showList(root, { api, feed, session }, queue) {
     if (found.items.length > 0) return table(api, session, found.items, view.refresh);
     const action = making ? create("webhook-create-first") : undefined;
     if (queue !== null) return empty({ title: t("webhooks.none_here"), action });
-    return empty({ title: t("webhooks.empty"), hint: t("webhooks.empty_hint"), action });
+    return empty({ title: t("webhooks.empty"), hint: t(making ? "webhooks.empty_hint" : "webhooks.empty_none"), action });
   }
 
   const view = kept(place, load, draw);
@@ -74,7 +74,7 @@ function showList(root, { api, feed, session }, queue) {
       { class: "page-head" },
       el(
         "div",
-        {},
+        { class: "page-title" },
         el("h1", { tabindex: -1, text: title }),
         el("p", { class: "page-lede", text: t("webhooks.lede") }),
         all,
@@ -86,13 +86,18 @@ function showList(root, { api, feed, session }, queue) {
   return view.stop;
 }
 
+/** What it takes to make one of this queue. @param {any} session @param {string} queue */
+function mayAll(session, queue) {
+  return may(session, "manage", queue) && may(session, "consume", queue);
+}
+
 /** @param {any} api @param {any} session @param {Webhook[]} webhooks @param {() => void} changed */
 function table(api, session, webhooks, changed) {
   /** @type {import("../parts/plain-table.js").PlainColumn<Webhook>[]} */
   const columns = [
     { label: t("webhooks.url"), class: "wrap webhook-url", cell: targetCell },
-    { label: t("webhooks.queue"), class: "wrap hide-narrow", cell: queueLink },
-    { label: t("webhooks.status"), class: "wrap", cell: standing },
+    { label: t("webhooks.queue"), class: "clip webhook-queue hide-narrow", cell: queueLink },
+    { label: t("webhooks.status"), class: "wrap", cell: standingCell },
     { label: t("webhooks.last"), class: "wrap hide-narrow", cell: (one) => lastOutcome(one.last_delivery) },
     { label: t("webhooks.failures"), class: "num hide-medium", cell: failuresCell },
     { label: t("webhooks.user"), class: "wrap hide-medium", cell: (one) => one.username },
@@ -116,12 +121,19 @@ function table(api, session, webhooks, changed) {
 function targetCell(one) {
   const href = `#/webhooks?${new URLSearchParams({ queue: one.queue, id: one.id })}`;
   const note = one.description === null ? null : el("div", { class: "soft", text: one.description });
-  return [el("a", { href, testid: `webhook-open-${one.id}`, text: one.url }), note];
+  const queue = el("div", { class: "only-narrow" }, queueLink(one));
+  return [el("a", { href, testid: `webhook-open-${one.id}`, text: one.url }), queue, note];
 }
 
 /** @param {Webhook} one */
 function queueLink({ queue }) {
-  return el("a", { href: `#/queues/${encodeURIComponent(queue)}`, text: queue });
+  return el("a", { href: `#/queues/${encodeURIComponent(queue)}`, title: queue, text: queue });
+}
+
+/** With what came of the last request, where that has no column. @param {Webhook} one */
+function standingCell(one) {
+  const last = one.last_delivery ? outcome(one.last_delivery) : null;
+  return [standing(one), last && el("div", { class: "only-narrow webhook-last" }, last)];
 }
 
 /** @param {Webhook} one */
@@ -189,7 +201,7 @@ function showOne(root, { api, session }, queue, id) {
       { class: "page-head" },
       el(
         "div",
-        {},
+        { class: "page-title" },
         el("nav", { class: "crumbs" }, el("a", { href: "#/webhooks", text: t("webhooks.title") }), el("span", { text: queue })),
         el("h1", { tabindex: -1, text: t("webhooks.log_of", { queue }) }),
       ),
@@ -214,7 +226,7 @@ function facts(webhook) {
     [t("keys.created_at"), dateTime(webhook.created_at)],
   ];
   const lines = known.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { class: "wrap" }, value)]);
-  return el("dl", { class: "facts", testid: "webhook-facts" }, ...lines);
+  return el("dl", { class: "facts facts-pairs", testid: "webhook-facts" }, ...lines);
 }
 
 /**

@@ -7,6 +7,7 @@ import { t } from "../lib/i18n.js";
 import { toast } from "../lib/toast.js";
 import { ask, concerned } from "./dialog.js";
 import { parseDuration } from "./duration.js";
+import { openMenu } from "./menu.js";
 import { askEdit } from "./publish.js";
 import { fieldProblem } from "./queue-form.js";
 import { may } from "./rights.js";
@@ -19,8 +20,12 @@ import { may } from "./rights.js";
  * @property {(copy: string | null) => void} gone  it is no more; a changed copy may be there instead
  */
 
+/** Where five buttons would take three rows, they are a menu. */
+export const NARROW = matchMedia("(max-width: 719px)");
+
 /**
- * The buttons; those that its status does not allow are there and disabled.
+ * The buttons; those that its status does not allow are there and disabled. Where it is narrow, the button of a menu of
+ * those that it does allow.
  * @param {Acting} acting
  * @param {import("./message-text.js").Message} message
  * @returns {HTMLElement[]}
@@ -29,30 +34,51 @@ export function messageActions(acting, message) {
   const { queue, status } = message.fields;
   const held = status === "processing";
   const right = (/** @type {import("./rights.js").Action} */ action) => may(acting.session, action, queue);
-  const able = [
-    right("consume") && make("ack", "check", () => askAck(acting, message), held),
-    right("consume") && make("nack", "close", () => askNack(acting, message), held),
-    right("manage") && make("retry", "undo", () => askRetry(acting, message), status === "failed"),
-    right("manage") && right("publish") && make("edit", "edit", () => edit(acting, message), true),
-    right("manage") && make("delete", "trash", () => askDelete(acting, message), true, "danger"),
+  /** @type {(Offer | false)[]} */
+  const all = [
+    right("consume") && { id: "ack", sign: "check", run: () => askAck(acting, message), enabled: held },
+    right("consume") && { id: "nack", sign: "close", run: () => askNack(acting, message), enabled: held },
+    right("manage") && { id: "retry", sign: "undo", run: () => askRetry(acting, message), enabled: status === "failed" },
+    right("manage") &&
+      right("publish") && { id: "edit", sign: "edit", run: () => edit(acting, message), enabled: true },
+    right("manage") && { id: "delete", sign: "trash", run: () => askDelete(acting, message), enabled: true },
   ];
-  return /** @type {HTMLElement[]} */ (able.filter(Boolean));
+  const offered = /** @type {Offer[]} */ (all.filter(Boolean));
+  return NARROW.matches ? menuOf(offered.filter((one) => one.enabled)) : offered.map(make);
 }
 
-/**
- * @param {string} id @param {string} sign @param {() => void} onClick @param {boolean} enabled
- * @param {"plain" | "danger"} [kind]
- */
-function make(id, sign, onClick, enabled, kind = "plain") {
-  const title = enabled ? undefined : t(`message.${id}_not_now`);
+/** @typedef {{id: string, sign: string, run: () => void, enabled: boolean}} Offer */
+
+/** @param {Offer} offer */
+function make({ id, sign, run, enabled }) {
   return button(t(`message.${id}`), {
-    kind,
+    kind: id === "delete" ? "danger" : "plain",
     icon: icon(sign),
     testid: `action-${id}`,
     disabled: !enabled,
-    title,
-    onClick,
+    title: enabled ? undefined : t(`message.${id}_not_now`),
+    onClick: run,
   });
+}
+
+/** @param {Offer[]} offers @returns {HTMLElement[]} */
+function menuOf(offers) {
+  if (offers.length === 0) return [];
+  const items = offers.map(({ id, sign, run }) => ({
+    label: t(`message.${id}`),
+    icon: sign,
+    testid: `action-${id}`,
+    danger: id === "delete",
+    onSelect: run,
+  }));
+  const more = button(t("table.actions"), {
+    icon: icon("more"),
+    testid: "message-actions",
+    onClick: () => openMenu(more, items),
+  });
+  more.setAttribute("aria-haspopup", "menu");
+  more.setAttribute("aria-expanded", "false");
+  return [more];
 }
 
 /** @param {import("./message-text.js").Message} message @param {string} key */

@@ -11,7 +11,12 @@ import { preview, readMessage, readMessages } from "./message-text.js";
 import { pager, plainTable } from "./plain-table.js";
 import { statusBadge } from "./status-badge.js";
 
+/** What one sees of a page that is not tall; as many more as fit where it is. */
 const PAGE = 25;
+const MOST = 100;
+/** In rem: a row, and what stands above and below them. */
+const ROW = 2.5714;
+const AROUND = 25;
 const STATUSES = ["pending", "processing", "failed", "processed"];
 
 /** @typedef {import("./message-text.js").Message} Message */
@@ -63,7 +68,7 @@ export function messageSearch(api, queue) {
   /** @param {AbortSignal} signal @returns {Promise<{items: Message[], next: string | null}>} */
   async function load(signal) {
     if (id.value.trim() !== "") return { items: await single(id.value.trim(), signal), next: null };
-    const query = { status: status.value, key: key.value, contains: contains.value, cursor: pages.at(), limit: PAGE };
+    const query = { status: status.value, key: key.value, contains: contains.value, cursor: pages.at(), limit: pageSize() };
     return readMessages(await api.text(path`/queues/${queue}/messages`, { query, signal }));
   }
 
@@ -110,6 +115,12 @@ export function messageSearch(api, queue) {
     pages.node,
   );
   return { node, reload: () => void list.reload(), stop: list.stop };
+}
+
+/** As many rows as fit below each other, so that a tall screen is not left empty. */
+function pageSize() {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  return Math.min(MOST, Math.max(PAGE, Math.floor((innerHeight / rem - AROUND) / ROW)));
 }
 
 /** @param {Message[]} items @returns {HTMLElement} */

@@ -8,6 +8,7 @@ import { Problem } from "../lib/api.js";
 import { copyButton } from "./copy.js";
 import { ask, tell } from "./dialog.js";
 import { parseDuration, writeDuration } from "./duration.js";
+import { may } from "./rights.js";
 
 /**
  * @typedef {{id: string, kind: string, at: string, message_id: string | null, attempt: number | null, outcome: string,
@@ -21,14 +22,15 @@ import { parseDuration, writeDuration } from "./duration.js";
 /** @type {{concurrency: number, timeout_ms: number, disable_after_ms: number}} what the broker takes by default */
 const DEFAULTS = { concurrency: 10, timeout_ms: 10_000, disable_after_ms: 86_400_000 };
 
-/** @param {any} api @param {string[]} queues @param {string} queue @param {() => void} done */
-export function askCreateWebhook(api, queues, queue, done) {
-  const known = el("datalist", { id: uid("queues") }, ...queues.slice(0, 500).map((value) => el("option", { value })));
+/** @param {any} api @param {any} session @param {string} queue @param {() => void} done */
+export function askCreateWebhook(api, session, queue, done) {
+  const known = el("datalist", { id: uid("queues"), testid: "webhook-queues" });
+  void suggest(api, session, known);
   const name = text("queue", queue, { list: known.id });
   const form = settings(null);
   const question = {
     title: t("webhooks.create"),
-    fields: [field(t("webhooks.queue"), name), known, ...form.fields],
+    fields: [field(t("webhooks.queue"), name, { wide: true }), known, ...form.fields],
     controls: form.controls,
     confirm: t("webhooks.create"),
     done,
@@ -38,6 +40,15 @@ export function askCreateWebhook(api, queues, queue, done) {
     toast(t("webhooks.made"));
     return made;
   });
+}
+
+/** Fills in queues that may have one; without them the name can be typed still.
+ * @param {any} api @param {any} session @param {HTMLElement} list */
+async function suggest(api, session, list) {
+  const { items } = await api.get("/queues", { query: { limit: 100 } }).catch(() => ({ items: [] }));
+  const names = items.map((/** @type {{name: string}} */ one) => one.name);
+  const fit = names.filter((/** @type {string} */ one) => may(session, "manage", one) && may(session, "consume", one));
+  list.append(...fit.map((/** @type {string} */ value) => el("option", { value })));
 }
 
 /** @param {any} api @param {Webhook} webhook @param {() => void} done */

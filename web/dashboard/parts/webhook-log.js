@@ -2,7 +2,7 @@
 
 import { path } from "../lib/api.js";
 import { button, el } from "../lib/dom.js";
-import { dateTime, latency, number, shortDateTime } from "../lib/format.js";
+import { dateTime, duration, number } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { t } from "../lib/i18n.js";
 import { toast } from "../lib/toast.js";
@@ -19,13 +19,13 @@ export function deliveriesTable(api, webhook, deliveries, changed) {
   if (deliveries.length === 0) return empty({ title: t("webhooks.log_empty") });
   /** @type {import("./plain-table.js").PlainColumn<Delivery>[]} */
   const columns = [
-    { label: t("webhooks.at"), cell: when },
-    { label: t("webhooks.answer"), cell: outcome },
-    { label: t("webhooks.attempt"), class: "num", cell: (one) => number(one.attempt) },
-    { label: t("webhooks.latency"), class: "num", cell: (one) => latency(one.latency_ms) },
+    { label: t("webhooks.at"), class: "wrap webhook-at", cell: (one) => [when(one), one.message_id && narrow(messageLink(one))] },
+    { label: t("webhooks.answer"), class: "wrap webhook-answer", cell: (one) => [outcome(one), narrow(said(one))] },
+    { label: t("webhooks.attempt"), class: "num hide-narrow", cell: (one) => number(one.attempt) },
+    { label: t("webhooks.latency"), class: "num hide-narrow", cell: (one) => took(one.latency_ms) },
     { label: t("webhooks.kind"), class: "hide-medium", cell: (one) => t(`webhooks.kind_${one.kind}`) },
-    { label: t("webhooks.message"), class: "mono", cell: messageLink },
-    { label: t("webhooks.error"), class: "wrap webhook-said", cell: (one) => one.error ?? one.response ?? "–" },
+    { label: t("webhooks.message"), class: "hide-narrow", cell: messageLink },
+    { label: t("webhooks.error"), class: "wrap webhook-said hide-narrow", cell: said },
     { label: t("table.actions"), hiddenLabel: true, class: "col-buttons", cell: again },
   ];
 
@@ -52,13 +52,28 @@ export function deliveriesTable(api, webhook, deliveries, changed) {
 
 /** @param {Delivery} one */
 function when({ at }) {
-  return el("time", { datetime: at, title: dateTime(at), text: shortDateTime(at) });
+  return el("time", { datetime: at, title: at, text: dateTime(at) });
+}
+
+/** What has no column of its own where there is no room for it. @param {import("../lib/dom.js").Child} child */
+function narrow(child) {
+  return el("div", { class: "only-narrow" }, child);
+}
+
+/** @param {Delivery} one */
+function said({ error, response }) {
+  return error ?? response ?? "–";
+}
+
+/** It is measured in whole milliseconds. @param {number} ms */
+function took(ms) {
+  return ms === 0 ? "< 1 ms" : duration(ms);
 }
 
 /** @param {Delivery} one */
 function messageLink({ message_id }) {
   if (message_id === null) return "–";
-  return el("a", { href: `#/messages/${encodeURIComponent(message_id)}`, text: message_id });
+  return el("a", { class: "mono", href: `#/messages/${encodeURIComponent(message_id)}`, text: message_id });
 }
 
 /** @param {any} api @param {Webhook} webhook @param {Delivery} one @param {() => void} changed */
