@@ -23,6 +23,7 @@ from streambroker.client.errors import (
     StreambrokerTimeout,
     Unauthenticated,
     Unavailable,
+    Untrusted,
 )
 
 _CODES: tuple[tuple[type[StreambrokerError], Exit], ...] = (
@@ -37,6 +38,7 @@ _CODES: tuple[tuple[type[StreambrokerError], Exit], ...] = (
     (ProtocolError, Exit.UNAVAILABLE),
 )
 _ADVICE: tuple[tuple[type[StreambrokerError], str], ...] = (
+    (Untrusted, "--cacert FILE names the certificates to trust"),
     (ConnectionLost, "is a broker running there? --url or STREAMBROKER_URL says where it is"),
     (StreambrokerTimeout, "--timeout gives it longer; what became of the call is not known"),
     (ProtocolError, "is that the URL of a streambroker?"),
