@@ -20,6 +20,7 @@ from bench.scenarios.publish import publish
 from bench.scenarios.rest import rest, rest_single
 from bench.scenarios.sdk import sdk
 from bench.scenarios.start import start
+from bench.scenarios.stats import stats
 from bench.scenarios.webhooks import webhooks
 
 Scenario = Callable[[Plan, Progress], Outcome]
@@ -40,4 +41,5 @@ SCENARIOS: dict[str, Scenario] = {
     "dashboards": dashboards,
     "webhooks": webhooks,
     "start": start,
+    "stats": stats,
 }
