@@ -9,7 +9,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from streambroker.client.errors import ConnectionLost, StreambrokerError
@@ -51,20 +52,46 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` after a fork."""
+        """Run a coroutine to its end; interrupted, it is cancelled. Raises `StreambrokerError` after a fork.
+
+        A Ctrl-C may come between any two steps of this, so nothing here takes a lock that it would leave taken, as
+        `asyncio.run_coroutine_threadsafe` and `concurrent.futures.Future` do, and nothing is begun that would go on.
+        """
         if not self.is_here or self.is_mine:
             coroutine.close()
             raise StreambrokerError(
                 "this SyncClient is closed, was made before a fork, or is used in its own event loop; make another one"
             )
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        begun: list[asyncio.Task[T]] = []
+        ended: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+
+        def begin() -> None:
+            begun.append(self._loop.create_task(coroutine))
+            begun[0].add_done_callback(over)
+
+        def over(task: asyncio.Task[T]) -> None:
+            if not task.cancelled():
+                task.exception()  # it is looked at, whether or not somebody still waits
+            ended.put(task)
+
+        def break_off() -> None:
+            if begun:
+                begun[0].cancel()
+            else:
+                coroutine.close()
+
         try:
-            return future.result(timeout)
-        except CancelledError:
-            raise ConnectionLost("the client was closed meanwhile") from None
-        except BaseException:
-            future.cancel()
+            self._loop.call_soon_threadsafe(begin)
+            task = ended.get(timeout=timeout)
+        except BaseException as error:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(break_off)
+            if isinstance(error, Empty):
+                raise TimeoutError from None
             raise
+        if task.cancelled():
+            raise ConnectionLost("the client was closed meanwhile")
+        return task.result()
 
     def leave(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Have a coroutine run, and do not wait for it; nothing where the loop is not here any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -11,10 +12,12 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from streambroker.client import ConnectionLost, Draft, NotFound, StreambrokerError, StreambrokerTimeout, SyncClient
+from streambroker.client.loopthread import LoopThread
 from tests.harness import BrokerProcess
 
 
@@ -176,11 +179,44 @@ def test_ctrl_c_while_it_waits_for_a_message_is_a_keyboard_interrupt_and_nothing
     """)
     argv = [sys.executable, "-W", "error", "-c", script, broker.token()]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (out, err, process.returncode) == ("interrupted None 0\n", "", 0)
+
+
+def test_ctrl_c_while_a_call_begins_leaves_nothing_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal comes between any two steps: here when the call is on its way, and nobody waits for it yet."""
+    thread = LoopThread()
+    schedule = asyncio.BaseEventLoop.call_soon_threadsafe
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("ended")
+
+    async def left() -> int:
+        return len(asyncio.all_tasks())
+
+    def interrupted(loop: asyncio.BaseEventLoop, *arguments: Any, **options: Any) -> asyncio.Handle:
+        monkeypatch.undo()
+        schedule(loop, *arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        thread.run(work())
+    while thread.run(left()) > 1:
+        pass
+    thread.stop()
+    assert seen in ([], ["begun", "ended"])
 
 
 def threads() -> set[threading.Thread]:

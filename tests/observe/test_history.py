@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from streambroker.core.histogram import Histogram
@@ -69,6 +70,7 @@ def test_usage_is_of_the_last_look() -> None:
     ballast = bytearray(b"x") * (64 * 1024 * 1024)
     assert usage.memory_mb == before
     usage.look()
-    assert usage.memory_mb >= before + 32
+    now = psutil.Process().memory_info().rss / 1024**2
+    assert usage.memory_mb == pytest.approx(now, abs=16)
     assert usage.cpu_percent >= 0
     assert len(ballast) > 0

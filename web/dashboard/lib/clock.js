@@ -20,6 +20,11 @@ export function now() {
   return Date.now() + (ahead ?? 0);
 }
 
+/** Whether that time is yet to come, by more than this clock may be slow. @param {string} at RFC 3339 */
+export function isToCome(at) {
+  return Date.parse(at) > now() + LATE_MS;
+}
+
 /** The broker says what time it is; the ages on the page follow now and then. @param {string} at RFC 3339 */
 export function heardTime(at) {
   const said = Date.parse(at) - Date.now();

@@ -84,7 +84,9 @@ export async function show(root, { params, api, feed, session }) {
   async function check() {
     if (shown === null || document.hidden || feed.state !== "open") return;
     const steps = await stepsOf(api, id, gone.signal).catch(() => undefined);
-    if (steps !== undefined && JSON.stringify(steps) !== past && !gone.signal.aborted) await look();
+    // Where there is no timeline there may be no message any more.
+    const news = steps === null || (steps !== undefined && JSON.stringify(steps) !== past);
+    if (news && !gone.signal.aborted) await look();
   }
 
   /** @param {string} text @param {import("../parts/timeline.js").Step[] | null} steps */
