@@ -138,8 +138,8 @@ async def test_a_stop_that_cannot_wait_gives_messages_back(tmp_path: Path, recei
         number = await world.publish()
         await receiver.one()
         await world.node.drain(asyncio.Event())
-        message = await world.message(number)
-        assert (message["status"], message["error"]) == ("pending", None)
+        message = await world.settled(number, "pending")
+        assert message["error"] is None
 
 
 async def _later(value: Any) -> Any:
