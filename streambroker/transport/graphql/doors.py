@@ -61,9 +61,15 @@ class Doors:
         self._explorer = Explorer(counters)
 
     async def _served(self) -> Served:
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        return await asyncio.shield(self._loading)  # whoever leaves meanwhile breaks it off for nobody else
+        loading = self._loading
+        if loading is None:
+            loading = self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        try:
+            return await asyncio.shield(loading)  # whoever leaves meanwhile breaks it off for nobody else
+        except Exception:
+            if self._loading is loading:
+                self._loading = None  # it opens files: where there were none left, the next may have better luck
+            raise
 
     async def post(self, call: Call) -> Reply:
         """Execute a query or a mutation. Subscriptions go over WebSocket, to the same path.
