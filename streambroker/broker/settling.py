@@ -93,11 +93,10 @@ class Settling:
             if not self.holding.hold_again(holder, message_id, token) and holder.session_lease:
                 self._give_back([Settlement(message_id, Event.RELEASE, token)])
 
-    def release(self, messages: Sequence[Message]) -> None:
-        """Give back what was claimed but not seen by anybody."""
+    def release(self, messages: Sequence[Message]) -> asyncio.Future[None] | None:
+        """Give back what was claimed but not seen by anybody. The future is done when it is ready for others."""
         items = [Settlement(m.id, Event.RELEASE, m.lease, unseen=True) for m in messages]
-        if items:
-            self._give_back(items)
+        return self._give_back(items) if items else None
 
     def _give_back(self, items: Sequence[Settlement]) -> asyncio.Future[None]:
         """Release or lose leases, and again where the store refuses it: nobody else would ever end them."""

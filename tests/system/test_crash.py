@@ -16,6 +16,8 @@ KILLS = int(os.environ.get("SBTEST_KILLS", "25"))
 MESSAGES = int(os.environ.get("SBTEST_MESSAGES", "20000"))
 STOPS = int(os.environ.get("SBTEST_STOPS", "5"))
 TWIN_KILLS = 4
+TWIN_LIVES = 12
+"""How many brokers with the fault in them may get away with their kills, each of which hits the gap by chance."""
 LIMIT = 300 + 10 * KILLS + MESSAGES // 100
 """Seconds; a generous upper limit against hanging, not a claim about speed."""
 
@@ -45,6 +47,10 @@ async def test_sigterm_at_random_moments_loses_nothing_and_breaks_no_promise(tmp
 async def test_a_build_that_answers_before_the_commit_is_found_out(
     tmp_path: Path, seed: int, fault: str, broken: Property
 ) -> None:
-    with BrokerProcess(tmp_path / "data", command=broken_command(fault)) as broker:
-        findings = await survive(broker, tmp_path, seed, TWIN_KILLS, 0, crash)
-    assert f"x {broken}" in findings
+    findings: list[str] = []
+    while len(findings) < TWIN_LIVES and not any(f"x {broken}" in found for found in findings):
+        life = tmp_path / str(len(findings))
+        life.mkdir()
+        with BrokerProcess(life / "data", command=broken_command(fault)) as broker:
+            findings.append(await survive(broker, life, seed + len(findings), TWIN_KILLS, 0, crash))
+    assert f"x {broken}" in findings[-1]

@@ -215,7 +215,7 @@ class Push:
             self._unsent.discard(_delivery(message))
             if self.held.get(message.id) == message.lease:
                 self._broker.let_go(self, message.id)
-                self._broker.release([message])
+                self._given_back = self._broker.release([message])
         self._rest()
         if not self.closed:
             self._broker.feed(self)
