@@ -99,7 +99,7 @@ class Dispatcher:
         clock: Clock,
         tokens: Tokens,
         claim: Claimer,
-        release: Callable[[Sequence[Message]], None],
+        release: Callable[[Sequence[Message]], object],
         leases: Leases | None = None,
     ) -> None:
         self.queue = queue

@@ -80,7 +80,7 @@ class Polling:
     """Owns the set of polls that are parked: each stands in the lines of its queues until something comes."""
 
     def __init__(
-        self, store: Store, queues: Registry, claim: Claimer, release: Callable[[Sequence[Message]], None]
+        self, store: Store, queues: Registry, claim: Claimer, release: Callable[[Sequence[Message]], object]
     ) -> None:
         self._store = store
         self._queues = queues

@@ -34,7 +34,7 @@ class Registry:
         quotas: Quotas,
         exempt: Callable[[str], bool],
         claim: Claimer,
-        release: Callable[[Sequence[Message]], None],
+        release: Callable[[Sequence[Message]], object],
         dropped: Callable[[str], None],
     ) -> None:
         self.dispatchers: dict[str, Dispatcher] = {}
