@@ -18,6 +18,9 @@ APT_COMMANDS := strace mkfs.ext4 mkfs.xfs redis-server prometheus promtool chrom
 UNIT := $(addprefix tests/,core store broker observe transport) $(wildcard tests/test_*.py) \
   $(addprefix --ignore tests/,store/test_model.py transport/server)
 
+# Brokers are started by the hundred: their code is compiled once, whatever this machine says of that.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run demo test check soak bench docs format lock build clean apt

@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SHARDS = 4
 ENOUGH = 2_000
-RANDOM_REQUESTS = 50
+RANDOM_REQUESTS = 25
 """Of each operation, beside the systematic ones."""
 REFUSED = ["400", "401", "404", "405", "409", "413", "415", "422"]
 LONGEST_WAIT_MS = 20

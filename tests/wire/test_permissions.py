@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -207,11 +208,18 @@ def anonymous(broker: BrokerProcess) -> Iterator[httpx.Client]:
 
 @dataclass
 class Place:
-    """A queue with a message in it, and a user that nobody needs."""
+    """A queue with a message in it, and a user that nobody needs, who is made for the operations that name one."""
 
+    api: httpx.Client
     queue: str
     message_id: str
-    username: str
+
+    @cached_property
+    def username(self) -> str:
+        name = f"bystander-{fresh_name()}"
+        made = {"username": name, "password": PASSWORD, "role": "member", "grants": []}
+        assert self.api.post("/users", json=made).status_code == 201
+        return name
 
     def filled(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -223,19 +231,20 @@ class Place:
         return value
 
 
+def a_place(api: httpx.Client) -> Place:
+    queue = f"m.{fresh_name()}"
+    return Place(api, queue, api.post(f"/queues/{queue}/messages", json={"content": 1}).json()["message_id"])
+
+
 @pytest.fixture
 def place(api: httpx.Client) -> Place:
-    queue, username = f"m.{fresh_name()}", f"bystander-{fresh_name()}"
-    message = api.post(f"/queues/{queue}/messages", json={"content": 1}).json()["message_id"]
-    made = {"username": username, "password": PASSWORD, "role": "member", "grants": []}
-    assert api.post("/users", json=made).status_code == 201
-    return Place(queue, message, username)
+    return a_place(api)
 
 
 def ask(client: httpx.Client, who: Who, operation: str, place: Place) -> httpx.Response:
     method, _, path = operation.partition(" ")
     unknown = dict.fromkeys(("filename", "consumer_id", "webhook_id", "delivery_id"), "x")
-    path = path.format(queue=place.queue, message_id=place.message_id, username=place.username, **unknown)
+    path = "/".join([unknown.get(part.strip("{}")) or str(place.filled(part)) for part in path.split("/")])
     headers = {"Authorization": f"Bearer {who.token}"} if who.token else {}
     body = place.filled(BODIES.get(operation)) if operation in BODIES else None
     return client.request(method, path, json=body, headers=headers)
@@ -437,9 +446,7 @@ def test_d12_over_graphql(who: str, whos: dict[str, Who], anonymous: httpx.Clien
     headers = {"Authorization": f"Bearer {whos[who].token}"} if whos[who].token else {}
     wrong = {}
     for field in FIELDS.keys() - {"events"}:
-        queue = f"m.{fresh_name()}"
-        place = Place(queue, api.post(f"/queues/{queue}/messages", json={"content": 1}).json()["message_id"], "")
-        answer = anonymous.post("/graphql", json=graphql_document(field, place), headers=headers)
+        answer = anonymous.post("/graphql", json=graphql_document(field, a_place(api)), headers=headers)
         if who == NOBODY:
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
             continue
