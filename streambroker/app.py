@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
 from starlette.types import Receive, Scope, Send
 
+from streambroker import __version__
 from streambroker.config import Settings, log_directory, secrets
 from streambroker.core.errors import BrokerError, ConfigError, Overloaded, StorageFailed
 from streambroker.node import FRAME_OVERHEAD, Node
@@ -65,13 +67,17 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
     stop, hurry = asyncio.Event(), asyncio.Event()
     failed: asyncio.Future[None] = loop.create_future()
 
-    def asked_to_stop() -> None:
+    def asked_to_stop(number: signal.Signals) -> None:
         if hurry.is_set():
             os._exit(EXIT_INPUT_OUTPUT)  # asked a third time: something hangs
+        if stop.is_set():
+            log.info("%s again: the broker stops without waiting any longer", number.name)
+        else:
+            log.info("%s: the broker drains, for at most %d ms", number.name, settings.drain_timeout_ms)
         (hurry if stop.is_set() else stop).set()
 
     def storage_failed(error: StorageFailed) -> None:
-        log.critical("the storage failed; the broker stops: %s", error)
+        log.critical("%s; the broker stops. Look at the disk and the kernel's log before it is started again", error)
         if not failed.done():
             failed.set_exception(error)
             # Nothing may keep a broker alive that cannot keep its promises: not even a disk that does not answer.
@@ -80,7 +86,7 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
             watchdog.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop)
+        loop.add_signal_handler(number, asked_to_stop, number)
     tls = None if settings.tls_cert is None or settings.tls_key is None else Tls(settings.tls_cert, settings.tls_key)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     sock = server.listen(settings.host, settings.port)
@@ -102,7 +108,7 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
         node = await _opened(settings, storage_failed, failed, () if tls is None else tls.certificate.names)
         logs.keep(log_directory(settings))  # not before the data directory is known to be ours
         try:
-            lobby.application = node.application(lambda: len(front.server_state.connections))
+            lobby.application = node.application(front.connections, front.cut_off)
             node.listen_for_metrics()
             await asyncio.wait(
                 [asyncio.ensure_future(front.listening.wait()), serving], return_when=asyncio.FIRST_COMPLETED
@@ -130,6 +136,7 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
             failed.result()
         if not stop.is_set():
             raise OSError("the server ended by itself; its log says why")
+        log.info("the broker has stopped")
     finally:
         front.should_exit = True
         await asyncio.wait([serving], timeout=10)
@@ -180,6 +187,8 @@ def _announce(settings: Settings, port: int, tls: Tls | None, password: str | No
     curl = f"curl -s{'' if tls is None else _trust(settings, tls, host)}"
     host = f"[{host}]" if ":" in host else host
     url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+    data = Path(settings.data_dir).resolve()
+    log.info("streambroker %s takes requests at %s; its data is in %s", __version__, url, data)
     say(f"streambroker listening on {url}")
     say(f"dashboard: {url}/dashboard")
     shown = password or "YOUR-PASSWORD"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ from streambroker.transport.websocket import Sockets, WebSocketDoor
 
 if TYPE_CHECKING:
     from streambroker.observe.tracing import Tracing
+
+log = logging.getLogger(__name__)
 
 FRAME_OVERHEAD = 64 * 1024
 """What a WebSocket frame may hold beside the largest content: 1 MiB + 64 KiB by default."""
@@ -214,14 +217,18 @@ class Node:
         self._tasks += [asyncio.create_task(self._totals.run()), asyncio.create_task(self.feed.run())]
 
     def application(
-        self, connections: Callable[[], int] = lambda: 0
+        self, connections: Callable[[], int] = lambda: 0, cut_off: Callable[[], Mapping[str, int]] = dict
     ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """The ASGI application with all doors. `connections` tells how many are open, WebSockets among them."""
+        """The ASGI application with all doors.
+
+        `connections` tells how many are open, WebSockets among them; `cut_off` how many clients the server has cut off
+        because they did not read, by why.
+        """
         settings, broker = self._settings, self.broker
         limits, counters = Limits(settings.max_message_bytes), self._counters
         gate = Gate(self._auth.authenticate, self._auth.still, self._rates)
         self._auth.on_changed(gate.changed)
-        self._metrics = MetricsDoor(self._collected(gate, connections).text, CONTENT_TYPE)
+        self._metrics = MetricsDoor(self._collected(gate, connections, cut_off).text, CONTENT_TYPE)
         endpoints: list[Endpoint] = [
             *rest.endpoints(broker, limits, self._presence, counters, wall_ms, self._oldest),
             *LoginDoor(self._auth).endpoints(),
@@ -274,7 +281,9 @@ class Node:
         authenticate, presence = self._auth.authenticate, self._presence
         return Doors(self.broker, endpoints, gate, authenticate, presence, self._counters, limits, wall_ms)
 
-    def _collected(self, gate: Gate, connections: Callable[[], int]) -> Metrics:
+    def _collected(
+        self, gate: Gate, connections: Callable[[], int], cut_off: Callable[[], Mapping[str, int]]
+    ) -> Metrics:
         broker, watching, counters = self.broker, self._store.watching, self._counters
 
         def open_by_kind() -> dict[str, int]:
@@ -297,6 +306,7 @@ class Node:
             lambda: broker.draining,
             self.webhooks.fleet.outcomes,
             self.webhooks.fleet.under_way,
+            cut_off,
             lambda: (broker.clock(), wall_ms()),
         )
         return Metrics([NodeCollector(node), QueueCollector(queues)])
@@ -329,6 +339,8 @@ class Node:
         while await self.broker.processing() and time.monotonic() < deadline and not hurrying.done():
             await asyncio.wait([hurrying], timeout=_DRAIN_LOOK_S)
         hurrying.cancel()
+        if left := await self.broker.processing():
+            log.warning("%d messages were not settled in time; sessions give theirs back, other leases run on", left)
         await self.webhooks.fleet.close()
         await self.sockets.close_all(4503, "the broker is stopping")
         await self.feed.close_all(4503, "the broker is stopping")

@@ -19,6 +19,8 @@ from pathlib import Path
 import httpx
 
 PASSWORD = "correct-horse-battery-staple"
+RENEWED_AFTER_S = 600.0
+"""Tokens are good for 15 minutes, and brokers that many tests share may live longer than that."""
 _LISTENING = re.compile(r"listening on (https?://\S+)")
 
 
@@ -49,8 +51,9 @@ class BrokerProcess:
         self.output: deque[str] = deque(maxlen=400)
         self.process: subprocess.Popen[str] | None = None
         self._token = ""
+        self._token_at = 0.0
 
-    def start(self, timeout: float = 30) -> BrokerProcess:
+    def start(self, timeout: float = 60) -> BrokerProcess:
         """Start the process; raise ``RuntimeError`` with its output when it ends or stays silent instead."""
         env = {**os.environ, "STREAMBROKER_ADMIN_PASSWORD": PASSWORD, "PYTHONUNBUFFERED": "1", **self.extra_env}
         argv = [*self.command, "--port", str(self.port), "--data-dir", str(self.data_dir), *self.args]
@@ -94,11 +97,11 @@ class BrokerProcess:
         """SIGKILL, as a crash would; returns the exit status."""
         return self.stop(signal.SIGKILL)
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = 60) -> int:
         """SIGTERM, as an operator would; returns the exit status."""
         return self.stop(signal.SIGTERM, timeout)
 
-    def stop(self, signum: int, timeout: float = 30) -> int:
+    def stop(self, signum: int, timeout: float = 60) -> int:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signum)
@@ -112,22 +115,29 @@ class BrokerProcess:
         return status
 
     def token(self, username: str = "admin", password: str = PASSWORD) -> str:
-        """A fresh access token (cached for the admin until the next start)."""
-        if username == "admin" and self._token:
+        """A fresh access token (kept for the admin for ten minutes, at most until the next start)."""
+        if username == "admin" and self._token and time.monotonic() - self._token_at < RENEWED_AFTER_S:
             return self._token
         credentials = {"username": username, "password": password}
-        reply = httpx.post(f"{self.url}/login", json=credentials, timeout=10, verify=self.trust or True)
+        reply = httpx.post(f"{self.url}/login", json=credentials, timeout=60, verify=self.trust or True)
         reply.raise_for_status()
         token: str = reply.json()["access_token"]
         if username == "admin":
-            self._token = token
+            self._token, self._token_at = token, time.monotonic()
         return token
 
     def client(self, timeout: float = 70) -> httpx.Client:
-        """An HTTP client that is logged in as the admin."""
+        """An HTTP client that is logged in as the admin, for as long as it is used."""
+        began, given = time.monotonic(), f"Bearer {self.token()}"
+
+        def renew(request: httpx.Request) -> None:
+            if request.headers.get("Authorization") == given and time.monotonic() - began > RENEWED_AFTER_S:
+                request.headers["Authorization"] = f"Bearer {self.token()}"
+
         return httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self.token()}"},
+            headers={"Authorization": given},
+            event_hooks={"request": [renew]},
             timeout=timeout,
             trust_env=False,
             verify=self.trust or True,

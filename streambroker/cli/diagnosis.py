@@ -84,20 +84,17 @@ def _standstill(look: QueueLook) -> Iterator[Finding]:
     ready, name = counts.pending - counts.delayed, f"queue {look.queue.name}"
     if queue.paused:
         waiting = f", while {_messages(counts.pending)} waiting" if counts.pending else ""
-        yield problem(
+        found = problem if counts.pending else note
+        yield found(
             name, f"it is paused{waiting}", "a paused queue takes messages and delivers none",
             f"streambroker queue resume {queue.name}",
         )  # fmt: skip
-    elif ready and not queue.consumers:
-        yield problem(
-            name,
-            f"{_messages(ready)} ready and nobody consumes them; the oldest waits for "
-            f"{span(queue.oldest_pending_age_ms)}",
-            "they stay until a consumer comes, or their time to live is over",
-            f"start a consumer; to look: streambroker consume {queue.name} --count 1",
-        )
+    elif ready and not taken_from(queue):
+        yield _dead_letters(look, ready) if _holds_dead_letters(look) else _nobody(queue, ready)
     elif ready and queue.consumers and not queue.rates.delivered:
         yield _idle_consumers(look, ready)
+    elif counts.processing and not counts.pending and not queue.rates.settled:
+        yield _all_leased(look)
     elif not ready and counts.delayed:
         until = "" if look.first_delayed is None else f", the next one until {_clock(look.first_delayed)}"
         yield note(
@@ -111,11 +108,64 @@ def _standstill(look: QueueLook) -> Iterator[Finding]:
             f"ready and the oldest waits for {span(queue.oldest_pending_age_ms)}",
             "the consumers do not keep up", "start more consumers, or give them more credit or concurrency",
         )  # fmt: skip
+    elif ready and not queue.consumers:
+        yield note(
+            name, f"{_messages(ready)} ready and no consumer is there now, though some came for messages within the "
+            "last minute", "it is nothing wrong if they poll without waiting; else they have just left",
+            "run this again in a minute",
+        )  # fmt: skip
+
+
+def taken_from(queue: Queue) -> bool:
+    """Whether somebody takes messages from it: now, or by polls that do not wait, within the last minute."""
+    return bool(queue.consumers or queue.rates.delivered)
+
+
+def _nobody(queue: Queue, ready: int) -> Finding:
+    return problem(
+        f"queue {queue.name}",
+        f"{_messages(ready)} ready and nobody consumes them; the oldest waits for {span(queue.oldest_pending_age_ms)}",
+        "they stay until a consumer comes, or their time to live is over",
+        f"start a consumer; to look at them without taking them: streambroker message search {queue.name}",
+    )
+
+
+def _holds_dead_letters(look: QueueLook) -> bool:
+    """Whether all that was seen to wait in it came from another queue."""
+    pending = [one for one in look.waiting if one.status == "pending"]
+    home = look.queue.name
+    return bool(pending) and all(one.dead_letter is not None and one.dead_letter.queue != home for one in pending)
+
+
+def _dead_letters(look: QueueLook, ready: int) -> Finding:
+    """A note: it is a problem of the queue that they came from, and told there."""
+    name = look.queue.name
+    homes = sorted({one.dead_letter.queue for one in look.waiting if one.dead_letter is not None})
+    return note(
+        f"queue {name}",
+        f"{_count(ready, 'dead letter')} waiting, from {', '.join(homes[:3])}{' and others' if homes[3:] else ''}",
+        "what was given up is kept there, and grows",
+        f"streambroker message search {name}; then streambroker queue redrive {homes[0]} --from {name}, or purge them",
+    )
+
+
+def _all_leased(look: QueueLook) -> Finding:
+    """Everything is in somebody's hands, and nothing comes of it: long work, or a worker that hangs."""
+    queue = look.queue
+    held = [f"{one.user} holds {one.in_flight:,}" for one in look.consumers if one.in_flight]
+    by = f" ({', '.join(held[:3])})" if held else " under leases taken over REST, which no connection holds"
+    return note(
+        f"queue {queue.name}",
+        f"all that is in it ({queue.counts.processing:,}) is being processed{by}, and nothing was settled for a minute",
+        f"it is nothing wrong if the work takes long; a lease taken over REST ends by itself (lease_ms is "
+        f"{span(queue.config.lease_ms)}), that of a session when its connection does",
+        f"streambroker message search {queue.name} --status processing; if a worker hangs, restart it",
+    )
 
 
 def _falling_behind(queue: Queue, ready: int) -> bool:
     old = (queue.oldest_pending_age_ms or 0) > OLD_MS
-    return bool(ready and queue.consumers and old and queue.rates.published > 1.1 * queue.rates.settled)
+    return bool(ready and taken_from(queue) and old and queue.rates.published > 1.1 * queue.rates.settled)
 
 
 def _idle_consumers(look: QueueLook, ready: int) -> Finding:

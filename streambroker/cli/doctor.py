@@ -102,7 +102,8 @@ def _not_ready(url: str, error: StreambrokerError, running: str | None) -> Findi
     beside = "" if running is None else f"; though process {running} holds the data, perhaps on another address"
     return problem(
         "broker", f"{url} cannot be reached: {error.detail}{beside}", "nothing can be published or consumed there",
-        "is it running (`streambroker serve`), is that the right --url, does a firewall stand between?",
+        "is it running (`streambroker serve`; if it ended, its exit code and the end of its log say why), is that the "
+        "right --url, does a firewall stand between?",
     )  # fmt: skip
 
 
@@ -114,11 +115,16 @@ def _refused(error: StreambrokerError, known: bool) -> Finding:
 
 
 async def _figures(client: Rest) -> list[Finding]:
-    from streambroker.client.errors import Forbidden
+    from streambroker.client.errors import ApiError, Forbidden
 
     try:
         text: bytes = await client.http.call("GET", "/metrics", bytes)
-    except Forbidden:
+    except ApiError as error:
+        if error.status >= 500:
+            return [problem("broker", f"it does not tell its metrics: {error.detail}", "disk, clock and limits were "
+                            "not looked at", "its log says why")]  # fmt: skip
+        if not isinstance(error, Forbidden):
+            raise
         return [note("broker", "its metrics are for those who may view all queues", "disk, clock and limits were not "
                      "looked at", "ask as an admin")]  # fmt: skip
     return list(of_node(node_look(text.decode(), time.time())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from streambroker.cli.exits import Exit, fail
+from streambroker.cli.output import plain
 from streambroker.config import Settings, load
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ TIMEOUT_S = 2.0
 """How long one question may take, in seconds."""
 PAUSE_S = 0.2
 """Between two questions, in seconds."""
+_LONGEST_ANSWER = 64 * 1024
 
 app = typer.Typer()
 
@@ -71,12 +74,22 @@ def _unready(secure: bool, host: str, port: int | None) -> str | None:
     where = f"the broker at {host}:{connection.port}"
     try:
         connection.request("GET", "/readyz")
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        status, body = answer.status, answer.read(_LONGEST_ANSWER)
     except (OSError, HTTPException) as error:
         return f"{where} does not answer: {error}"
     finally:
         connection.close()
-    return None if status == 200 else f"{where} is not ready: it answers {status}"
+    return None if status == 200 else f"{where} is not ready: {_reason(body) or f'it answers {status}'}"
+
+
+def _reason(body: bytes) -> str:
+    """The `detail` of a problem; empty where it is none, for who knows who answers there."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return plain(detail) if isinstance(detail, str) else ""
 
 
 def _connection(secure: bool, host: str, port: int | None) -> HTTPConnection:

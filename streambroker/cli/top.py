@@ -18,6 +18,7 @@ import typer
 
 from streambroker.cli.connection import uses_rest
 from streambroker.cli.db import size
+from streambroker.cli.diagnosis import taken_from
 from streambroker.cli.exits import Exit, fail
 from streambroker.cli.interrupts import either, interrupts
 from streambroker.cli.output import Output, plain, span
@@ -34,7 +35,15 @@ _COLUMNS = ("QUEUE", "READY", "DELAYED", "IN FLIGHT", "FAILED", "IN/S", "OUT/S",
 _AROUND = 7
 """Lines of the screen that are not queues."""
 _KEYS = "q quit   s sort   r reverse   space pause   ↑↓ scroll"
-_METRIC = re.compile(r"^(streambroker_store_(?:free|wal)_bytes|streambroker_event_loop_lag_seconds_\w+) (\S+)$", re.M)
+_METRIC = re.compile(
+    r"^(streambroker_store_(?:free|wal)_bytes|streambroker_draining|streambroker_store_full\{[^}]*\}) (\S+)$", re.M
+)
+_NOTICES = {
+    "streambroker_draining": "draining: it is about to stop",
+    'streambroker_store_full{reason="disk"}': "the disk is full: publishes are refused",
+    'streambroker_store_full{reason="quota"}': "max_stored_bytes is used up: publishes are refused",
+}
+"""What is said while one of these metrics is not 0."""
 
 
 def _ready(queue: Queue) -> int:
@@ -56,12 +65,16 @@ ORDERS: Sequence[tuple[str, Order, bool]] = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen at one moment. `free_bytes` and `log_bytes` are None where one may not know them."""
+    """What was seen at one moment. `free_bytes` and `log_bytes` are None where one may not know them.
+
+    `notices` are sentences about what keeps the broker from taking messages; empty as a rule.
+    """
 
     stats: Stats
     queues: Sequence[Queue]
     free_bytes: int | None = None
     log_bytes: int | None = None
+    notices: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -139,7 +152,8 @@ async def look(client: Rest) -> Snapshot:
         return Snapshot(stats, queues)
     metrics = {name: float(value) for name, value in _METRIC.findall(text.decode())}
     free, log = (metrics.get(f"streambroker_store_{name}_bytes") for name in ("free", "wal"))
-    return Snapshot(stats, queues, None if free is None else int(free), None if log is None else int(log))
+    notices = [text for name, text in _NOTICES.items() if metrics.get(name)]
+    return Snapshot(stats, queues, None if free is None else int(free), None if log is None else int(log), notices)
 
 
 def _print_once(view: View, out: Output) -> None:
@@ -149,11 +163,11 @@ def _print_once(view: View, out: Output) -> None:
         out.document(
             {
                 "stats": snapshot.stats, "queues": view.sorted_queues(), "free_bytes": snapshot.free_bytes,
-                "log_bytes": snapshot.log_bytes,
+                "log_bytes": snapshot.log_bytes, "notices": snapshot.notices,
             }
         )  # fmt: skip
         return
-    for line in head(view.snapshot, ""):
+    for line in (*head(view.snapshot, ""), *view.snapshot.notices):
         out.say(line)
     out.table(_COLUMNS, [_cells(queue) for queue in view.sorted_queues()], right=_COLUMNS[1:])
 
@@ -258,10 +272,12 @@ def screen(view: View, url: str, width: int, height: int) -> RenderableType:
         return Group(line(f"streambroker at {url}", "bold"), line(view.trouble or "looking …", "yellow"))
     first, *rest = head(view.snapshot, url)
     queues = view.sorted_queues()
-    room = max(height - _AROUND - bool(view.trouble), 1)
+    notices = view.snapshot.notices
+    room = max(height - _AROUND - bool(view.trouble) - len(notices), 1)
     view.scrolled = min(view.scrolled, max(len(queues) - room, 0))
     shown = queues[view.scrolled : view.scrolled + room]
     parts: list[RenderableType] = [line(first, "bold"), *(line(text) for text in rest)]
+    parts += [line(text, "bold red") for text in notices]
     if view.trouble:
         parts.append(line(f"not reachable, trying again: {view.trouble}", "bold red"))
     parts += [Text(), _table(shown, width)]
@@ -281,7 +297,7 @@ def _table(queues: Sequence[Queue], width: int) -> RenderableType:
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     for queue in queues:
-        style = "yellow" if queue.paused else "red" if _ready(queue) and not queue.consumers else ""
+        style = "yellow" if queue.paused else "red" if _ready(queue) and not taken_from(queue) else ""
         table.add_row(*(Text(plain(cell), style=style) for cell in _cells(queue)))
     return table
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from streambroker.node import Node
 from streambroker.protocol.json import JsonDecoder
 from streambroker.protocol.messages import MAX_BATCH, DraftIn, Limits, digest, draft, shown
 from streambroker.store.contract import Published as Stored
+from streambroker.transport.server import Server
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Heart:
         self.settings = settings
         self.clock = clock
         self.closing = False
-        self.connections: list[Callable[[], int]] = []
+        self.fronts: list[Server] = []
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self._scratch = scratch
         self._failed: StorageFailed | None = None
@@ -89,7 +91,13 @@ class Heart:
     @cached_property
     def application(self) -> Application:
         """The doors of `serve`, in ASGI."""
-        return self.node.application(lambda: sum(count() for count in self.connections))
+        return self.node.application(lambda: sum(front.connections() for front in self.fronts), self._cut_off)
+
+    def _cut_off(self) -> Counter[str]:
+        total = Counter[str]()
+        for front in self.fronts:
+            total.update(front.cut_off())
+        return total
 
     def _storage_failed(self, error: StorageFailed) -> None:
         log.critical("the storage of the embedded broker failed; it takes nothing more: %s", error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 
 from streambroker.config import is_loopback
 from streambroker.core.errors import ConfigError
@@ -64,7 +63,7 @@ class Listener:
         number = sock.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         listener.served = Served(f"http://{shown}:{number}", number, username, token)
-        heart.connections.append(partial(len, front.server_state.connections))
+        heart.fronts.append(front)
         heart.on_close.append(listener.close)
         return listener
 

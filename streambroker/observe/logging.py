@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -70,12 +71,13 @@ class Logs:
 def configure(format_: Format, level: str, secrets: Iterable[str | None] = ()) -> Logs:
     """Send all logs of this process to stderr, and to files once `Logs.keep` says where.
 
-    ``auto`` is colour on a terminal and JSON elsewhere. `level` is for the broker's own loggers; libraries only warn,
-    because at lower levels they repeat what they were given, tokens and payloads included. `secrets` are texts that are
-    masked wherever they stand, beside all that looks like one.
+    ``auto`` is for people on a terminal, in colour unless ``NO_COLOR`` is set, and JSON elsewhere. `level` is for the
+    broker's own loggers; libraries only warn, because at lower levels they repeat what they were given, tokens and
+    payloads included. `secrets` are texts that are masked wherever they stand, beside all that looks like one.
     """
-    as_json = format_ == "json" or (format_ == "auto" and not sys.stderr.isatty())
-    stderr = Stderr(sys.stderr, as_json_line if as_json else _console(sys.stderr.isatty()))
+    terminal = sys.stderr.isatty()
+    as_json = format_ == "json" or (format_ == "auto" and not terminal)
+    stderr = Stderr(sys.stderr, as_json_line if as_json else _console(terminal and _wants_colour()))
     to_stderr = Outlet("log to stderr", stderr.write)
     file = RotatingFile(lambda text: to_stderr.put(_event("warning", __name__, text)))
     to_files = Outlet("log to files", lambda event: file.write(as_json_line(event)))
@@ -138,6 +140,11 @@ def _fields(record: logging.LogRecord, redaction: Redaction) -> dict[str, object
     if record.exc_info and record.exc_info[0] is not None:
         fields["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
     return fields
+
+
+def _wants_colour() -> bool:
+    """Whether colours may be used on a terminal; see https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _console(colours: bool) -> Callable[[Event], bytes]:

@@ -64,7 +64,8 @@ class NodeSources:
     """Where the figures come from; each may be asked from any thread.
 
     `confirm` and `lag` are in seconds, `delivery` in milliseconds. `connections`, `auth_failures` and `rate_limited`
-    are by kind, `webhook_deliveries` by outcome. `clocks_ms`: the broker's clock and the machine's, since 1970.
+    are by kind, `webhook_deliveries` by outcome, `cut_off` by reason. `clocks_ms`: the broker's
+    clock and the machine's, since 1970.
     """
 
     confirm: Histogram
@@ -78,6 +79,7 @@ class NodeSources:
     draining: Callable[[], bool]
     webhook_deliveries: Callable[[], Mapping[str, int]] = dict
     webhook_requests: Callable[[], int] = int
+    cut_off: Callable[[], Mapping[str, int]] = dict
     clocks_ms: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
@@ -129,6 +131,14 @@ class NodeCollector(Collector):
                 "streambroker_rate_limited", "Requests and frames that a rate limit refused.", labels=["kind"]
             ),
             sources.rate_limited(),
+        )
+        yield _by(
+            CounterMetricFamily(
+                "streambroker_slow_clients_cut_off",
+                "Connections that were ended because the client did not read, by why.",
+                labels=["reason"],
+            ),
+            sources.cut_off(),
         )
         yield _by(
             CounterMetricFamily(

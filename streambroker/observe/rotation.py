@@ -57,7 +57,7 @@ class RotatingFile:
             self._failed(error)
             return
         if self._lost:
-            self._complain(f"log files are written again; {self._lost} lines are missing in them")
+            self._complain(f"log files in {self._path} are written again; {self._lost} lines are missing in them")
             self._lost = 0
 
     def close(self) -> None:
@@ -74,12 +74,12 @@ class RotatingFile:
         written = os.write(file, line)
         self._torn = self._torn if written == 0 else written < len(line)
         if written < len(line):
-            raise OSError(0, "only a part of a line could be written")
+            raise OSError(0, "only a part of a line could be written, the disk is full perhaps")
 
     def _failed(self, error: OSError) -> None:
         if not self._lost:
             where = error.strerror or str(error)
-            self._complain(f"log files cannot be written: {where}; the log goes on without them")
+            self._complain(f"log files in {self._path} cannot be written: {where}; the log goes on without them")
         self._lost += 1
         # Not at each line: what fails on a disk may take its time, and lines may come by the thousand.
         self._again_at = self._clock() + _RETRY_S

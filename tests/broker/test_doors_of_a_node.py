@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +13,13 @@ import httpx
 import pytest
 import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
-from websockets.uri import parse_uri
 
 from streambroker.config import Settings
 from streambroker.core.access import Action, Grant, Role
 from streambroker.core.errors import StorageFailed
 from streambroker.node import FRAME_OVERHEAD, Node
 from streambroker.transport import server
-from streambroker.transport.websocket import outbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -219,43 +215,3 @@ async def closing(connection: ClientConnection) -> AsyncIterator[str | bytes]:
     with contextlib.suppress(ConnectionClosed):
         while True:
             yield await connection.recv()
-
-
-async def test_a_client_that_sends_and_never_reads_is_gone_from_the_stats_and_its_messages_are_back(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "STALL_S", 0.2)
-    await house.admin.post("/queues", json={"name": "stuck", "max_attempts": 0})
-    ids = [await house.publish("stuck", n) for n in range(3)]
-    uri = parse_uri(f"ws{house.url.removeprefix('http')}/ws")
-    protocol = ClientProtocol(uri)
-    request = protocol.connect()
-    request.headers["Authorization"] = f"Bearer {house.tokens['admin']}"
-    protocol.send_request(request)
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # little room, so that it is full soon
-    plain.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(plain, (uri.host, uri.port))
-    await loop.sock_sendall(plain, b"".join(protocol.data_to_send()))
-    while protocol.state.name == "CONNECTING":
-        protocol.receive_data(await loop.sock_recv(plain, 65_536))
-    protocol.send_text(b'{"op":"subscribe","queue":"stuck"}')
-    await loop.sock_sendall(plain, b"".join(protocol.data_to_send()))
-    while (await house.node.broker.depth("stuck")).leased < 3:
-        await asyncio.sleep(0.005)
-    assert (await house.admin.get("/stats")).json()["connections"]["websocket"] == 1
-
-    # Each of these is answered with much more than it is.
-    protocol.send_text(b"[" + b",".join([b'{"op":"pause","sub":"none"}'] * 1_000) + b"]")
-    pauses = b"".join(protocol.data_to_send())
-    with contextlib.suppress(OSError):
-        async with asyncio.timeout(10):
-            while house.node.sockets.open:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(loop.sock_sendall(plain, pauses), 0.2)
-    while house.node.sockets.open:
-        await asyncio.sleep(0.005)
-    assert (await house.admin.get("/stats")).json()["connections"]["websocket"] == 0
-    assert [(await house.take("stuck"))["message_id"] for _ in ids] == ids
-    plain.close()

@@ -11,7 +11,7 @@ import pytest
 from streambroker.cli.diagnosis import MIB, Finding, NodeLook, QueueLook, fixed_wal_reset, of_node, of_queue
 from streambroker.cli.directory import file_system
 from streambroker.cli.doctor import node_look
-from streambroker.client.models import Consumer, Counts, MessageInfo, Queue, QueueConfig, Rates
+from streambroker.client.models import Consumer, Counts, DeadLetter, MessageInfo, Queue, QueueConfig, Rates
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -55,7 +55,7 @@ WAITS = {"pending": 10}
         ),
         (
             QueueLook(
-                queue(counts={"processing": 1}, consumers=1),
+                queue(counts={"processing": 1}, consumers=1, rates={"settled": 1}),
                 waiting=[MessageInfo("m1", "q", "processing", attempt=7, error="boom")],
             ),
             "message m1 was delivered 7 times",
@@ -74,9 +74,7 @@ WAITS = {"pending": 10}
             "in dead 4 dead letters are waiting",
         ),
         (
-            QueueLook(
-                queue(config={"max_messages": 10}, counts={"processing": 9}, consumers=1, rates={"delivered": 1})
-            ),
+            QueueLook(queue(config={"max_messages": 10}, counts={"processing": 9}, consumers=1, rates={"settled": 1})),
             "9 of the 10 messages",
         ),
     ],
@@ -93,6 +91,44 @@ def test_a_queue_that_flows_is_well() -> None:
     flowing = queue(counts={"pending": 5, "processing": 5}, consumers=2, rates={"delivered": 9, "settled": 9})
     assert list(of_queue(QueueLook(flowing, [consumer(credit=5, in_flight=5)]))) == []
     assert list(of_queue(QueueLook(queue()))) == []
+
+
+def test_a_queue_that_is_polled_without_waiting_has_consumers_though_none_is_there_now() -> None:
+    polled = queue(counts=WAITS, rates={"delivered": 2, "settled": 2}, oldest_pending_age_ms=90_000)
+    found = only(list(of_queue(QueueLook(polled))))
+    assert (found.severity, "came for messages within the last minute" in found.what) == ("note", True)
+
+
+def test_looking_at_a_queue_that_nobody_consumes_takes_nothing_out_of_it() -> None:
+    found = only(list(of_queue(QueueLook(queue(counts=WAITS)))))
+    assert "streambroker consume" not in found.todo
+
+
+def test_that_everything_is_in_somebody_s_hands_is_told_with_whose() -> None:
+    leased = queue(counts={"processing": 7}, consumers=1)
+    found = only(list(of_queue(QueueLook(leased, [consumer(credit=10, in_flight=7)]))))
+    assert (found.severity, "worker holds 7" in found.what) == ("note", True)
+    over_rest = only(list(of_queue(QueueLook(queue(counts={"processing": 7})))))
+    assert "under leases taken over REST" in over_rest.what
+
+
+def test_dead_letters_are_led_home_and_not_to_a_consumer() -> None:
+    note = DeadLetter("orders", "rejected", "boom", 1, NOW)
+    letters = [MessageInfo("m1", "q", "pending", dead_letter=note)]
+    found = only(list(of_queue(QueueLook(queue(counts={"pending": 1}), waiting=letters))))
+    assert (found.severity, "1 dead letter is waiting, from orders" in found.what) == ("note", True)
+    assert "queue redrive orders --from q" in found.todo
+
+
+def test_a_redriven_message_at_home_waits_like_any_other() -> None:
+    note = DeadLetter("q", "rejected", "boom", 1, NOW)
+    letters = [MessageInfo("m1", "q", "pending", dead_letter=note)]
+    found = only(list(of_queue(QueueLook(queue(counts={"pending": 1}), waiting=letters))))
+    assert (found.severity, "nobody consumes" in found.what) == ("problem", True)
+
+
+def test_an_empty_queue_may_be_paused() -> None:
+    assert only(list(of_queue(QueueLook(queue(paused=True))))).severity == "note"
 
 
 def test_that_all_that_waits_is_delayed_is_no_problem() -> None:

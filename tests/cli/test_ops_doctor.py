@@ -72,6 +72,7 @@ def test_a_queue_that_is_paused_and_one_whose_consumer_is_stuck(
 ) -> None:
     broker.queues.create("paused")
     broker.queues.pause("paused")
+    broker.publish("paused", 1)
     broker.publish("poisoned", 1)
     for _ in range(5):
         message = broker.receive("poisoned")
@@ -79,7 +80,7 @@ def test_a_queue_that_is_paused_and_one_whose_consumer_is_stuck(
         message.nack(delay_ms=0, reason="cannot parse it")
         broker.queues.update("poisoned", max_attempts=0)
     found = problems(ask(command, served, "--json"))
-    assert "queue paused: it is paused" in found
+    assert "queue paused: it is paused, while 1 message is waiting" in found
     assert any("was delivered 5 times and is not done; its last error: cannot parse it" in one for one in found)
 
 

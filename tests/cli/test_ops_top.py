@@ -101,6 +101,22 @@ def test_a_broker_that_went_away_leaves_the_last_figures_and_says_so() -> None:
     assert "orders" in text and "connection refused" in text
 
 
+def test_what_keeps_the_broker_from_taking_messages_stands_above_the_queues() -> None:
+    view = View(snapshot=Snapshot(Stats(), [queue(f"q{n}") for n in range(50)], notices=["the disk is full"]))
+    lines = shown(view)
+    assert "the disk is full" in lines
+    assert len(lines) <= 24
+
+
+def test_a_queue_that_is_polled_is_not_shown_as_if_nobody_came() -> None:
+    polled = Queue("polled", NOW, False, QueueConfig(), Counts(pending=5), Rates(delivered=1), None, 0)
+    console = Console(width=80, height=24, color_system="standard", force_terminal=True)
+    with console.capture() as captured:
+        console.print(screen(view_of(polled, queue("left", 5)), URL, 80, 24))
+    of = {name: next(row for row in captured.get().splitlines() if name in row) for name in ("polled", "left")}
+    assert "\x1b[31m" in of["left"] and "\x1b[31m" not in of["polled"]
+
+
 def test_names_cannot_play_with_the_terminal() -> None:
     assert "\x1b" not in "\n".join(shown(view_of(queue("\x1b[2Jevil", 1))))
 

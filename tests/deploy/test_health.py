@@ -20,22 +20,24 @@ class Answers(BaseHTTPRequestHandler):
 
     answers: list[int]
     asked: list[str]
+    body = b""
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
+        self.wfile.write(self.body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextmanager
-def server(*answers: int) -> Iterator[tuple[str, list[str]]]:
+def server(*answers: int, body: bytes = b"") -> Iterator[tuple[str, list[str]]]:
     """One that answers so; its URL, and what it was asked."""
     asked: list[str] = []
-    handler = type("Handler", (Answers,), {"answers": list(answers), "asked": asked})
+    handler = type("Handler", (Answers,), {"answers": list(answers), "asked": asked, "body": body})
     with HTTPServer(("127.0.0.1", 0), handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -61,6 +63,22 @@ def test_one_that_starts_or_stops_is_not(streambroker: Command) -> None:
     with server(503) as (url, _):
         ended = streambroker("health", "--url", url)
     assert (ended.code, ended.out) == (1, "") and "answers 503" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"detail": "the broker is draining"}', "is not ready: the broker is draining\n"),
+        (b'{"detail": "\\u001b[2J"}', "is not ready: \\x1b[2J\n"),
+        (b'{"detail": 7}', "answers 503"),
+        (b"[]", "answers 503"),
+        (b"<html>\xff", "answers 503"),
+    ],
+)
+def test_the_reason_that_the_broker_gives_is_said(streambroker: Command, body: bytes, said: str) -> None:
+    with server(503, body=body) as (url, _):
+        ended = streambroker("health", "--url", url)
+    assert (ended.code, ended.err.count("\n")) == (1, 1) and said in ended.err
 
 
 def test_it_waits_for_one_that_starts(streambroker: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def unharmed(broker: BrokerProcess) -> Iterator[BrokerProcess]:
     yield broker
     assert broker.process is not None
     assert broker.process.poll() is None, "the broker has died:\n" + "\n".join(broker.output)
-    with broker.client(timeout=10) as client:
+    with broker.client() as client:
         assert client.post("/queues/unharmed/messages", json={"content": 1}).status_code == 201
         message = client.get("/queues/unharmed/messages/consume").json()
         assert client.post(f"/messages/{message['message_id']}/ack").status_code == 200

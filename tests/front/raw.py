@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.harness import BrokerProcess
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 class Answer(NamedTuple):

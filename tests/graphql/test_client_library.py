@@ -89,11 +89,11 @@ async def test_events_over_websocket(sockets: Client, queue: Queue) -> None:
         look = gql("{ __typename }")
         assert await session.execute(look) == {"__typename": "Query"}  # said after the subscription, and answered after
         number = await asyncio.to_thread(queue.publish, 1)
-        event = (await asyncio.wait_for(first, 10))["events"]
+        event = (await asyncio.wait_for(first, 40))["events"]
         assert event == {"event": "new_message", "messageId": number, "status": "pending", "attempt": 0}
         await asyncio.to_thread(queue.take)
         await asyncio.to_thread(queue.api.post, f"/messages/{number}/ack")
-        assert (await asyncio.wait_for(anext(events), 10))["events"]["event"] == "message_processed"
+        assert (await asyncio.wait_for(anext(events), 40))["events"]["event"] == "message_processed"
         await events.aclose()
 
 

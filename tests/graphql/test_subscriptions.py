@@ -93,12 +93,12 @@ def test_a_page_of_another_site_is_refused(broker: BrokerProcess) -> None:
 
 
 def test_d30_who_says_nothing_is_closed_after_five_seconds(call: Call) -> None:
+    began = time.monotonic()
     connection = call(begin=False)
     connection.say("ping")
     connection.hear("pong")
-    began = time.monotonic()
     assert connection.closed() == 4408
-    assert time.monotonic() - began > 4
+    assert time.monotonic() - began > 4.9
 
 
 def test_d30_nothing_can_be_asked_before_the_beginning(call: Call) -> None:
@@ -336,8 +336,8 @@ def test_a_session_that_ends_closes_the_connection(ending: str, call: Call, memb
     person = member(grant("*", "view"))
     connection = call(person.pair["access_token"])
     watch(connection, queue)
-    began = time.monotonic()
     assert ENDINGS[ending](person, api).is_success
+    began = time.monotonic()
     assert connection.closed() == 4401
     assert time.monotonic() - began < 5
 
@@ -352,7 +352,7 @@ def test_an_api_key_that_is_deleted_closes_the_connection(call: Call, member: Me
 
 
 def test_a_token_that_expires_closes_the_connection(tmp_path: Path) -> None:
-    env = {**NO_LIMITS, "STREAMBROKER_ACCESS_TOKEN_MS": "1500"}
+    env = {**NO_LIMITS, "STREAMBROKER_ACCESS_TOKEN_MS": "4000"}
     with BrokerProcess(tmp_path / "data", env=env) as broker, talk(broker.ws_url) as connection:
         connection.begin(broker.token())
         assert connection.closed() == 4450
@@ -394,7 +394,7 @@ def test_the_broker_s_stop_closes_it_and_loses_nothing(tmp_path: Path) -> None:
         broker.process.send_signal(15)  # type: ignore[union-attr]
         assert connection.hear("next", "1")["payload"] == {"data": {"consume": None}}
         assert connection.closed() == 4503
-        assert broker.process.wait(20) == 0  # type: ignore[union-attr]
+        assert broker.process.wait(60) == 0  # type: ignore[union-attr]
 
 
 def test_who_hangs_up_over_http_takes_no_message_with_it(

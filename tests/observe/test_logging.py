@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import pty
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -95,6 +97,28 @@ def test_what_utf_8_cannot_hold_is_escaped(opened: Open, capfd: pytest.CaptureFi
         OWN.warning("grün \ud800", extra={"user": "a\nb"})
     (line,) = lines(capfd)
     assert line["event"] == "grün \ud800" and line["user"] == "a\nb"
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+    ids=str,
+)
+def test_a_terminal_gets_colour_unless_somebody_wants_none(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    if "NO_COLOR" not in environment:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal, os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with opened("auto"):
+            OWN.warning("the disk is full")
+        shown = terminal.read(4096)
+    assert b"the disk is full" in shown and not shown.startswith(b"{")
+    assert (b"\x1b[" in shown) is coloured
 
 
 def test_a_console_line_cannot_be_forged_nor_steer_the_terminal(
@@ -208,7 +232,7 @@ def test_a_directory_that_cannot_be_written_is_told_once_and_stops_nothing(
             OWN.warning("line %d", number)
     told = [line["event"] for line in lines(capfd)]
     assert [event for event in told if event.startswith("line")] == [f"line {number}" for number in range(5)]
-    assert len(told) == 6 and any(event.startswith("log files cannot be written") for event in told)
+    assert len(told) == 6 and any(f"log files in {tmp_path / 'logs'} cannot be written" in event for event in told)
 
 
 # ---- the outlet

@@ -115,8 +115,8 @@ def test_a_directory_that_was_deleted_is_made_anew(log: Log) -> None:
     log.write(b"new\n")
     assert log.lines() == [b"new\n"]
     assert [text.split(";")[0] for text in log.told] == [
-        "log files cannot be written: No such file or directory",
-        "log files are written again",
+        f"log files in {log.directory} cannot be written: No such file or directory",
+        f"log files in {log.directory} are written again",
     ]
 
 

@@ -55,7 +55,7 @@ class Watch:
 @contextlib.contextmanager
 def watch(client: httpx.Client, queue: str, last_id: str = "", **params: Any) -> Iterator[Watch]:
     headers = {"Last-Event-ID": last_id} if last_id else {}
-    timeout = httpx.Timeout(20)
+    timeout = httpx.Timeout(40)
     path = f"/queues/{queue}/events"
     with connect_sse(client, "GET", path, params=params, headers=headers, timeout=timeout) as source:
         source.response.raise_for_status()
@@ -146,7 +146,7 @@ def test_a_stop_ends_the_stream_and_does_not_wait_for_who_watches(tmp_path: Path
         Queue(api, "q", lease_ms=30_000)
         with watch(api, "q") as stream:
             stream.begun()
-            stopped = threading.Thread(target=broker.terminate, kwargs={"timeout": 10})
+            stopped = threading.Thread(target=broker.terminate, kwargs={"timeout": 60})
             stopped.start()
             end = stream.next()
             assert (end.event, json.loads(end.data)["reason"]) == ("end", "draining")
@@ -241,7 +241,7 @@ def test_a_stream_is_counted_while_it_is_open(api: httpx.Client, queue: Queue) -
 
     with watch(api, queue.name) as stream, watch(api, queue.name) as other:
         stream.begun(), other.begun()
-        assert counted() == (2, True)
+        assert eventually(counted, lambda seen: seen == (2, True))  # those of other tests have ended
     assert eventually(counted, lambda seen: seen == (0, True))
 
 
@@ -289,10 +289,10 @@ def test_a_client_that_reads_nothing_is_cut_off_and_others_are_served(broker: Br
 
     with watch(api, queue.name) as other:
         other.begun()
-        assert streams() == 2
+        eventually(streams, lambda seen: seen == 2)  # those of other tests have ended
         for _ in range(40):
             published = queue.publish_many(*[0] * 1_000)
             assert [message_id for _, message_id in other.take(1_000)] == published
-        eventually(streams, lambda seen: seen == 1, timeout=30)
+        eventually(streams, lambda seen: seen == 1)
     with pytest.raises(Closed):
         until(raw, b"a stream has no end but this")

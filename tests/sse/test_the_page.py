@@ -25,8 +25,9 @@ def block(language: str) -> str:
     return str(found)
 
 
-def watched(api: httpx.Client) -> bool:
-    return api.get("/stats").json()["connections"]["sse"] > 0
+def until_watched(api: httpx.Client, by: int) -> None:
+    """Until so many streams are open; one that is over is counted for a moment longer."""
+    eventually(lambda: api.get("/stats").json()["connections"]["sse"] == by)
 
 
 def test_the_command_shows_what_happens(broker: BrokerProcess, api: httpx.Client) -> None:
@@ -34,10 +35,10 @@ def test_the_command_shows_what_happens(broker: BrokerProcess, api: httpx.Client
     command = block("sh").replace("http://127.0.0.1:8000", broker.url)
     env = {**os.environ, "TOKEN": broker.token()}
     with subprocess.Popen(["bash", "-c", f"exec {command}"], env=env, stdout=subprocess.PIPE, text=True) as curl:
-        eventually(lambda: watched(api))
+        until_watched(api, by=1)
         message = queue.publish(1)
         api.delete(queue.path)  # which ends the stream, and so the command
-        told, _ = curl.communicate(timeout=20)
+        told, _ = curl.communicate(timeout=60)
     assert told.startswith("retry: 2000\nid: ")
     assert f'event: new_message\nid: {told.split()[3][:-1]}1\ndata: {{"message_id":"{message}","queue":"orders"' in told
 
@@ -49,12 +50,13 @@ def test_the_program_prints_what_failed(
     names: dict[str, Any] = {}
     exec(compile(block("python"), "events.md", "exec"), names)
     following = threading.Thread(target=names["follow"], args=(broker.url, broker.token(), queue.name))
+    until_watched(api, by=0)
     following.start()
-    eventually(lambda: watched(api))
+    until_watched(api, by=1)
     message = queue.publish(1)
     messages.nack(queue.take(), reason="bad")
     api.delete(queue.path)
-    following.join(20)
+    following.join(60)
     failed, end = capsys.readouterr().out.splitlines()
     assert f"message_failed {{'message_id': '{message}'" in failed
     assert "'reason': 'queue_deleted'" in end

@@ -205,3 +205,42 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def series(name: str, values: str) -> dict[str, str]:
+    return {"series": f'{name}{{job="streambroker",instance="one"}}', "values": values}
+
+
+FREE, STARTED = "streambroker_store_free_bytes", "process_start_time_seconds"
+
+
+@pytest.mark.parametrize(
+    ("alert", "given", "minute", "fires"),
+    [
+        # 1 GiB a minute, of 200 GiB: full in 200 minutes; and the same in the first 20 minutes that are known.
+        ("StreambrokerDiskFillsUp", series(FREE, f"{200 << 30}-{1 << 30}x100"), 50, True),
+        ("StreambrokerDiskFillsUp", series(FREE, f"{200 << 30}-{1 << 30}x100"), 20, False),
+        ("StreambrokerDiskFillsUp", series(FREE, f"{200 << 30}x100"), 50, False),
+        ("StreambrokerRestarts", series(STARTED, "1 2 3 4 4x60"), 6, True),
+        ("StreambrokerRestarts", series(STARTED, "1 2 2x60"), 6, False),
+        ("StreambrokerClockSet", series("streambroker_clock_step_seconds", "0 -3600x60"), 10, True),
+        ("StreambrokerClockSet", series("streambroker_clock_step_seconds", "0.5x60"), 10, False),
+        ("StreambrokerDown", series("up", "1x10 0x10"), 15, True),
+        ("StreambrokerDown", series("up", "1x10 0 1x10"), 15, False),
+    ],
+)
+def test_an_alert_is_raised_when_it_should_be(
+    tmp_path: Path, alert: str, given: dict[str, str], minute: int, fires: bool
+) -> None:
+    asked = {
+        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
+        "eval_time": f"{minute}m",
+        "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+    }
+    test = {"interval": "1m", "input_series": [given], "promql_expr_test": [asked]}
+    file = tmp_path / "test.yml"  # JSON is YAML
+    file.write_text(json.dumps({"rule_files": [str(DOCS / "prometheus" / "alerts.yml")], "tests": [test]}))
+    checked = subprocess.run(
+        [tool("promtool"), "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from streambroker.transport.server.unread import Backlog
 from tests.transport.server.world import Client, frame, request, upgrade
 
 PASSWORD = "correct-horse-battery-staple"
-PATIENCE_S = 15
+PATIENCE_S = 40
 GRAPHQL = '{ messages(queue: "q") { items { a: content b: content } } }'
 
 
@@ -29,6 +30,7 @@ class Place(NamedTuple):
 
     address: tuple[str, int]
     api: httpx.AsyncClient
+    node: Node
     backlog: Backlog
     token: bytes
     clients: list[Client]
@@ -59,21 +61,23 @@ class Place(NamedTuple):
         return b"Authorization: Bearer " + self.token
 
 
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+@asynccontextmanager
+async def opened(directory: Path, unread: float) -> AsyncIterator[Place]:
+    """Who takes nothing for `unread` seconds is cut off."""
+
     def failed(error: StorageFailed) -> None:
         raise AssertionError(f"the storage failed: {error}")
 
     off = {f"rate_limit_{kind}": "off" for kind in ("default", "login", "messages")}
-    settings = Settings(data_dir=str(tmp_path / "data"), admin_password=PASSWORD, **off)  # type: ignore[arg-type]
+    settings = Settings(data_dir=str(directory / "data"), admin_password=PASSWORD, **off)  # type: ignore[arg-type]
     node = await Node.open(settings, failed)
     sock = server.listen("127.0.0.1", 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # those that it accepts have it too
     config = server.configured(
-        node.application(),
+        node.application(cut_off=lambda: front.cut_off()),
         60_000,
         settings.max_message_bytes + FRAME_OVERHEAD,
-        deadlines=server.Deadlines(unread=3_600),
+        deadlines=server.Deadlines(unread=unread),
     )
     front = server.Server(config)
     serving = asyncio.create_task(front.serve(sockets=[sock]))
@@ -84,13 +88,19 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         token = login.json()["access_token"]
         api.headers["Authorization"] = f"Bearer {token}"
         assert (await api.post("/queues", json={"name": "q"})).status_code == 201
-        yield Place(address, api, config.watch.backlog, token.encode(), [])
+        yield Place(address, api, node, config.watch.backlog, token.encode(), [])
         for protocol in list(front.server_state.connections):
             protocol.transport.abort()
     front.should_exit = True
     await serving
     await node.close()
     sock.close()
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with opened(tmp_path, unread=3_600) as place:
+        yield place
 
 
 Door = Callable[[Place], Awaitable[Client]]
@@ -143,7 +153,30 @@ async def dashboard(place: Place) -> Client:
     return await place.stuck(upgrade("/dashboard/ws", place.login), said({"op": "watch", "topics": ["queues"]}))
 
 
-@pytest.mark.parametrize("door", [rest, graphql, websocket, graphql_websocket, events, dashboard])
+DOORS = [rest, graphql, websocket, graphql_websocket, events, dashboard]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_who_reads_nothing_is_cut_off_at_every_door_and_counted_and_what_it_held_is_given_back(
+    tmp_path: Path, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path, unread=0.5) as place:
+        await door(place)
+        async with asyncio.timeout(PATIENCE_S):
+            while not place.backlog.cut_off["stalled"]:
+                await asyncio.sleep(0.01)
+            while await place.node.broker.processing():
+                await asyncio.sleep(0.01)
+            while any((await place.api.get("/stats")).json()["connections"].values()):
+                await asyncio.sleep(0.01)
+        assert place.backlog.cut_off == {"stalled": 1, "slow": 0, "memory": 0}
+        assert "is cut off, 127.0.0.1 port " in caplog.text and "it read nothing for 0.5 s" in caplog.text
+        metrics = (await place.api.get("/metrics")).text
+        assert 'streambroker_slow_clients_cut_off_total{reason="stalled"} 1' in metrics
+        assert 'streambroker_slow_clients_cut_off_total{reason="slow"} 0' in metrics
+
+
+@pytest.mark.parametrize("door", DOORS)
 async def test_what_is_not_read_counts_at_every_door_and_whoever_has_most_is_cut_off(
     place: Place, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,3 +191,4 @@ async def test_what_is_not_read_counts_at_every_door_and_whoever_has_most_is_cut
             await asyncio.sleep(0.01)
     assert len(place.backlog) == 1  # who had less is not
     assert 0 < place.backlog.count() <= waits
+    assert place.backlog.cut_off == {"stalled": 0, "slow": 0, "memory": 1}

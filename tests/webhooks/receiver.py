@@ -14,7 +14,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook
 
-PATIENCE_S = 10
+PATIENCE_S = 40
 Write = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from streambroker.certificates import make
 from tests.webhooks.conftest import Names
 from tests.webhooks.receiver import Receiver, receiving, status
-from tests.webhooks.world import World, broker
+from tests.webhooks.world import LATER, World, broker
 
 ELSEWHERE = "10.0.0.1"
 
@@ -59,6 +59,7 @@ async def test_d29_a_refusal_does_not_tell_the_address(world: World, names: Name
 async def test_d29_a_name_that_leads_elsewhere_since_is_refused_at_delivery(
     world: World, receiver: Receiver, names: Names
 ) -> None:
+    await world.config(**LATER)
     names.lead("hooks.test", ["127.0.0.1"], ["127.0.0.1"], [ELSEWHERE])
     made = await world.make(f"http://hooks.test:{receiver.port}/hook")
     await world.settled(await world.publish(1), "processed")
@@ -86,6 +87,7 @@ async def test_d29_a_delivery_looks_the_name_up_once_and_goes_where_that_said(
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 async def test_d29_redirects_are_not_followed(world: World, receiver: Receiver, code: int) -> None:
+    await world.config(**LATER)
     async with receiving() as inside:
         made = await world.make(receiver.url)
         receiver.answers.append(status(code, f"Location: {inside.url}"))
@@ -127,6 +129,7 @@ async def test_d29_no_more_than_64_kib_of_an_answer_is_read(world: World, receiv
 
 
 async def test_d29_an_answer_that_does_not_come_ends_at_the_time_out(world: World, receiver: Receiver) -> None:
+    await world.config(**LATER)
     made = await world.make(receiver.url, timeout_ms=100)
     receiver.open.clear()
     message = await world.failed_once(await world.publish())
@@ -143,6 +146,7 @@ async def test_d29_a_head_that_trickles_ends_at_the_time_out(world: World, recei
             await writer.drain()
             await asyncio.sleep(0.01)
 
+    await world.config(**LATER)
     made = await world.make(receiver.url, timeout_ms=200)
     receiver.answers.append(trickle)
     await world.failed_once(await world.publish())
@@ -177,6 +181,7 @@ async def test_what_is_not_http_is_a_failure(world: World, receiver: Receiver, a
         writer.write(answer)
         writer.close()
 
+    await world.config(**LATER)
     made = await world.make(receiver.url)
     receiver.answers.append(other)
     await world.failed_once(await world.publish())
@@ -186,6 +191,7 @@ async def test_what_is_not_http_is_a_failure(world: World, receiver: Receiver, a
 async def test_nobody_there_is_a_failure_and_another_address_of_the_name_is_tried(
     world: World, receiver: Receiver, names: Names
 ) -> None:
+    await world.config(**LATER)
     names.lead("hooks.test", ["127.0.0.2", "127.0.0.1"])  # the receiver listens on the second alone
     await world.make(f"http://hooks.test:{receiver.port}/")
     await world.settled(await world.publish(), "processed")
@@ -228,6 +234,7 @@ class TestTls:
             monkeypatch.delenv("SSL_CERT_FILE")
         names.lead(name, ["127.0.0.1"])
         async with receiving(tls) as receiver, broker(tmp_path / "data") as world:
+            await world.config(**LATER)
             made = await world.make(f"https://{name}:{receiver.port}/hook")
             message = await world.failed_once(await world.publish())
             assert "CERTIFICATE_VERIFY_FAILED" in message["error"]

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from streambroker.transport.webhooks import circuit
 from tests.webhooks.receiver import Receiver, status
 from tests.webhooks.world import World, eventually
 
@@ -195,7 +196,11 @@ async def test_a_message_that_was_acked_elsewhere_meanwhile_is_not_settled_again
     assert (await world.message(number))["status"] == "processed"
 
 
-async def test_five_failures_in_a_row_slow_it_down_and_one_success_ends_that(world: World, receiver: Receiver) -> None:
+async def test_five_failures_in_a_row_slow_it_down_and_one_success_ends_that(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit, "FIRST_PAUSE_MS", 600_000)  # no pause ends while the test looks
+    monkeypatch.setattr(circuit, "LONGEST_PAUSE_MS", 600_000)
     await world.config(**SOON, max_attempts=0)
     made = await world.make(receiver.url, concurrency=5)
     receiver.open.clear()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.webhooks.receiver import Receiver
-from tests.webhooks.world import World, broker, eventually
+from tests.webhooks.world import LATER, World, broker, eventually
 
 
 async def test_what_was_asked_for_is_what_is_shown_but_for_secrets(world: World, receiver: Receiver) -> None:
@@ -220,6 +220,7 @@ async def test_to_give_a_secret_and_to_have_one_made_exclude_each_other(world: W
 
 
 async def test_metrics_count_requests_by_what_came_of_them(world: World, receiver: Receiver) -> None:
+    await world.config(**LATER)
     made = await world.make(receiver.url)
     receiver.answers.append(400)
     await world.failed_once(await world.publish())

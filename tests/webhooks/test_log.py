@@ -11,10 +11,11 @@ import pytest
 from streambroker.observe.redaction import Redaction
 from streambroker.store.sql.webhooks import KEPT
 from tests.webhooks.receiver import Receiver, status
-from tests.webhooks.world import World, broker, eventually
+from tests.webhooks.world import LATER, World, broker, eventually
 
 
 async def test_a_request_is_logged_with_what_came_of_it(world: World, receiver: Receiver) -> None:
+    await world.config(**LATER)
     made = await world.make(receiver.url)
     receiver.answers.append(status(422, body=b"no such \xf0\x9f\x90\x8d, \x00\x1b[31mand " + b"x" * 2_000))
     number = await world.publish()

@@ -16,7 +16,9 @@ from streambroker.node import Node
 
 PASSWORD = "only for this test"
 NO_LIMITS: dict[str, Any] = dict.fromkeys(("rate_limit_default", "rate_limit_login", "rate_limit_messages"), "off")
-PATIENCE_S = 10
+PATIENCE_S = 40
+LATER: dict[str, Any] = {"backoff": {"kind": "fixed", "base_ms": 600_000, "jitter": False}}
+"""The configuration of a queue that tries nothing again while a test looks at what failed."""
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -121,7 +123,7 @@ class World:
         return found
 
     async def failed_once(self, message_id: str) -> Json:
-        """The message, once it waits after a delivery that failed."""
+        """The message, once it waits after a delivery that failed; a queue that is `LATER` keeps it so."""
         found: Json = await eventually(
             lambda: self.message(message_id), lambda m: m["error"] and m["status"] == "pending"
         )

@@ -25,8 +25,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def token(broker: BrokerProcess) -> str:
+    """The admin's; not one for the session, which may last longer than a token."""
     return broker.token()
 
 

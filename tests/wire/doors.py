@@ -57,7 +57,7 @@ def instant(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def eventually(look: Callable[[], T], wanted: Callable[[T], bool] = bool, timeout: float = 10) -> T:
+def eventually(look: Callable[[], T], wanted: Callable[[T], bool] = bool, timeout: float = 40) -> T:
     """Look again until the answer is ``wanted``; for what the broker does by itself and announces to nobody."""
     deadline = time.monotonic() + timeout
     pause = 0.005
@@ -107,7 +107,7 @@ class Queue:
 
     def take(self, **params: Any) -> Message:
         """The next message, which must come."""
-        message = self.consume(**{"wait_ms": 10_000, **params})
+        message = self.consume(**{"wait_ms": 40_000, **params})
         assert message is not None, self.info()
         return message
 

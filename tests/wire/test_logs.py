@@ -118,7 +118,7 @@ def test_a_broker_runs_where_its_log_cannot_be_written(tmp_path: Path) -> None:
         with broker.client() as client:
             assert client.get("/logs").json()["items"] == []
         assert broker.terminate() == 0
-    assert sum("log files cannot be written" in line for line in broker.output) == 1
+    assert sum(f"log files in {tmp_path / 'taken'} cannot be written" in line for line in broker.output) == 1
 
 
 # ---- D7: whatever clients say, no secret of it is in any line

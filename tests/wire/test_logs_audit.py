@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from streambroker import __version__
 from tests.harness import PASSWORD, BrokerProcess
 from tests.wire.conftest import NO_LIMITS
 from tests.wire.sockets import open_socket
@@ -107,3 +108,12 @@ def test_the_access_log_names_the_queue_and_the_message(log: list[dict[str, Any]
     assert len(by_id["message-deleted"]["message_id"]) == 16
     # What a refused request names may be anything, a password for instance.
     assert by_id["missing"]["status"] == 404 and "queue" not in by_id["missing"]
+
+
+def test_the_start_and_the_stop_are_told(log: list[dict[str, Any]]) -> None:
+    told = [line["event"] for line in log if line["logger"] == "streambroker.app"]
+    assert [event.split(";")[0].split(" http")[0] for event in told] == [
+        f"streambroker {__version__} takes requests at",
+        "SIGTERM: the broker drains, for at most 10000 ms",
+        "the broker has stopped",
+    ]

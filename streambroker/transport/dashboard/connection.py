@@ -27,7 +27,7 @@ from streambroker.transport.dashboard import frames
 from streambroker.transport.dashboard.feed import INTERVAL_MS, MAX_DASHBOARDS, Feed
 from streambroker.transport.dashboard.frames import SUBPROTOCOL, Watch, client_frame
 from streambroker.transport.dashboard.happenings import Happenings
-from streambroker.transport.dashboard.outbox import STALL_S, Closing, Outbox
+from streambroker.transport.dashboard.outbox import CLOSE_S, Closing, Outbox
 from streambroker.transport.dashboard.views import View, key_of
 from streambroker.transport.gate import recognized
 from streambroker.transport.limiting import Kind, RateLimits
@@ -39,6 +39,7 @@ HELLO_DEADLINE_S = 5
 EXPIRING_S = 60
 MAX_FRAME = 16 * 1024
 _DAY_S = 86_400
+_RETRY_AFTER_MS = 10_000
 
 
 class Door(Protocol):
@@ -95,7 +96,7 @@ class Dashboard:
         if token is not None:
             principal = self._known(token)
             if len(self._feed.open) >= MAX_DASHBOARDS:
-                raise Overloaded(f"{MAX_DASHBOARDS} dashboards are open; close one", retry_after_ms=STALL_S * 1_000)
+                raise Overloaded(f"{MAX_DASHBOARDS} dashboards are open; close one", retry_after_ms=_RETRY_AFTER_MS)
             self._enter(principal)
         # A browser fails the connection where none of what it offered is chosen.
         return SUBPROTOCOL if SUBPROTOCOL in offered else given
@@ -171,7 +172,7 @@ class Dashboard:
 
     async def _finish(self, writer: asyncio.Task[None], closing: Closing) -> None:
         self._outbox.close(*closing)
-        await asyncio.wait([writer], timeout=STALL_S)
+        await asyncio.wait([writer], timeout=2 * CLOSE_S)
 
     def _end(self) -> None:
         for timer in self._timers:

@@ -12,8 +12,6 @@ from starlette.types import Send
 
 log = logging.getLogger(__name__)
 
-STALL_S = 10
-"""A peer that reads nothing for so long is cut off."""
 CLOSE_S = 3
 """How long a close may wait for a peer that does not read."""
 MAX_ANSWERS = 100
@@ -45,13 +43,14 @@ class Outbox:
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._written = 0
-        self._stall: asyncio.TimerHandle | None = None
         self._cut: asyncio.TimerHandle | None = None
+        self._ended = False
         self.closing: Closing | None = None
 
     def say(self, frame: bytes) -> None:
         """Send an answer."""
+        if self._ended:
+            return  # who sends without reading may have sent much before it went
         self._answers.append(frame.decode())
         if len(self._answers) > MAX_ANSWERS:
             self._room.clear()
@@ -70,11 +69,10 @@ class Outbox:
                 self._cut = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
 
     def stop(self) -> None:
-        """Watch the peer no longer."""
+        """It has ended: there is nobody to wait for, nor to cut off."""
         self._room.set()
-        for timer in (self._stall, self._cut):
-            if timer is not None:
-                timer.cancel()
+        if self._cut is not None:
+            self._cut.cancel()
 
     async def room(self) -> None:
         """Return when the client may be read."""
@@ -88,7 +86,6 @@ class Outbox:
                 self._something.clear()
                 while (text := self._next()) is not None:
                     await self._send({"type": "websocket.send", "text": text})
-                    self._sent(len(text))
                 if self.closing is not None:
                     code, reason = self.closing
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})
@@ -100,6 +97,7 @@ class Outbox:
             self.close(4500, "internal error")
             await self._send({"type": "websocket.close", "code": 4500, "reason": "internal error"})
         finally:
+            self._ended = True
             self._room.set()
 
     def _next(self) -> str | None:
@@ -109,22 +107,3 @@ class Outbox:
                 self._room.set()
             return answer
         return None if self.closing is not None else self._latest()
-
-    def _sent(self, size: int) -> None:
-        self._written += size
-        transport = self._transport
-        if self._stall is None and transport is not None and transport.get_write_buffer_size():
-            self._watch_reading(transport, -1)
-
-    def _watch_reading(self, transport: asyncio.Transport, last: int) -> None:
-        """Look every `STALL_S` whether the peer has read anything since `last` of our bytes."""
-        unread = transport.get_write_buffer_size()
-        read = self._written - unread
-        if unread == 0:
-            self._stall = None
-        elif read <= last:
-            log.warning("dashboard %s read nothing for %s s and is cut off", self._name, STALL_S)
-            self.closing = Closing(4508, "slow consumer")
-            transport.abort()
-        else:
-            self._stall = asyncio.get_running_loop().call_later(STALL_S, self._watch_reading, transport, read)

@@ -65,7 +65,7 @@ class Connection:
         self._send = send
         self._principal: Principal | None = None
         self._welcome = False
-        self._outlet = Outlet(self.id, send, scope.get("extensions", {}).get("streambroker.transport"))
+        self._outlet = Outlet(send, scope.get("extensions", {}).get("streambroker.transport"))
         self._running: dict[str, tuple[asyncio.Task[None], Request]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._who()
@@ -170,7 +170,6 @@ class Connection:
             await asyncio.wait(tasks, timeout=_CLOSE_S)
 
     def _end(self) -> None:
-        self._outlet.stop()
         if self._timer is not None:
             self._timer.cancel()
         if self._principal is not None:

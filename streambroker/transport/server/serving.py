@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -52,6 +52,14 @@ class Server(uvicorn.Server):
         ]
         self.started = True
         self.listening.set()
+
+    def connections(self) -> int:
+        """How many are open, WebSockets among them."""
+        return len(self.server_state.connections)
+
+    def cut_off(self) -> Mapping[str, int]:
+        """How many clients were cut off because they did not read, by `unread.Fault`."""
+        return self.config.watch.backlog.cut_off
 
     def _protocol(self) -> HttpProtocol:
         return HttpProtocol(self.config, self.server_state, self.lifespan.state)

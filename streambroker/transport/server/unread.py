@@ -10,6 +10,7 @@ import fcntl
 import logging
 import struct
 import termios
+from typing import Literal, get_args
 
 from streambroker.transport.server.bounds import NEVER, Deadlines
 from streambroker.transport.server.portions import PORTION, Portions
@@ -17,15 +18,20 @@ from streambroker.transport.server.portions import PORTION, Portions
 log = logging.getLogger(__name__)
 
 
+Fault = Literal["stalled", "slow", "memory"]
+"""Why a client is cut off: it takes nothing, it takes too little, or it has most of what is too much for all."""
+
+
 class Backlog:
     """What waits in memory for all clients: at most `most` bytes, unless a single client alone has more.
 
     Beyond it, whoever has most waiting is cut off, until it is not too much any more: small answers are not lost to
-    those who let large ones wait.
+    those who let large ones wait. `cut_off` counts who was, since the start.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.cut_off: dict[str, int] = dict.fromkeys(get_args(Fault), 0)
         self._behind: set[Reading] = set()
         self._sum = 0  # of what each had when it was counted; they have less by now, for they are not given more
 
@@ -55,7 +61,7 @@ class Backlog:
         self.count()
         while self._sum > self.most and len(self._behind) > 1:
             most = max(self._behind, key=lambda reading: reading.counted)
-            most.cut(f"it has most of the {self._sum:,} bytes that wait to be read, {most.counted:,}")
+            most.cut("memory", f"it has most of the {self._sum:,} bytes that wait to be read, {most.counted:,}")
 
 
 class Reading:
@@ -109,9 +115,11 @@ class Reading:
         self.counted = self._transport.get_write_buffer_size()
         return self.counted
 
-    def cut(self, why: str) -> None:
+    def cut(self, fault: Fault, why: str) -> None:
         """End the connection, and what waits with it."""
-        log.warning("a client that is slow to read is cut off: %s", why)
+        host, port, *_ = self._transport.get_extra_info("peername") or ("?", 0)
+        log.warning("a client that is slow to read is cut off, %s port %s: %s", host, port, why)
+        self._backlog.cut_off[fault] += 1
         self.end()
         self._transport.abort()
 
@@ -126,9 +134,9 @@ class Reading:
         if now < min(stalled, self._all_by):
             return min(stalled, self._all_by)
         if now >= stalled:
-            self.cut(f"it read nothing for {self._deadlines.unread} s")
+            self.cut("stalled", f"it read nothing for {self._deadlines.unread} s")
         else:
-            self.cut(f"it reads fewer than {self._deadlines.least:,.0f} bytes a second")
+            self.cut("slow", f"it reads fewer than {self._deadlines.least:,.0f} bytes a second")
         return NEVER
 
     def _not_taken(self) -> int:

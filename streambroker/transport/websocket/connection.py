@@ -41,7 +41,7 @@ from streambroker.transport.websocket.incoming import (
     parts_of,
     text_of,
 )
-from streambroker.transport.websocket.outbox import STALL_S, Outbox
+from streambroker.transport.websocket.outbox import CLOSE_S, Outbox
 from streambroker.transport.websocket.publishing import Publishing
 from streambroker.transport.websocket.settling import Settling
 from streambroker.transport.websocket.subscribing import Subscribing, shown_to
@@ -90,7 +90,6 @@ class Connection:
         queue, self._credit = self._asked_for(scope)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outbox = Outbox(
-            self.id,
             send,
             scope.get("extensions", {}).get("streambroker.transport"),
             partial(shown_to, self._broker),
@@ -265,7 +264,7 @@ class Connection:
     async def _finish(self, writer: asyncio.Task[None], close: Close) -> None:
         """Say the last words, then close."""
         self._outbox.close(close)
-        await asyncio.wait([writer], timeout=STALL_S)
+        await asyncio.wait([writer], timeout=2 * CLOSE_S)
 
     # -- frames in -----------------------------------------------------------------------------------------------------
 

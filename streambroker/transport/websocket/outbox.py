@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -14,10 +13,6 @@ from streambroker.protocol import frames
 from streambroker.protocol.session import Subscription
 from streambroker.transport.websocket.incoming import Close
 
-log = logging.getLogger(__name__)
-
-STALL_S = 10
-"""A peer that reads nothing for so long is cut off."""
 CLOSE_S = 3
 """How long a close may wait for a peer that does not read."""
 FRAME_BYTES = 256 * 1024
@@ -27,7 +22,7 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class Outbox:
-    """Owned by its connection; `run()` is its one task.
+    """Owned by its connection; `run()` is its one task. The server cuts off a peer that does not read.
 
     `shown` makes the JSON of messages as they are sent, `sent` hears that a subscription's have been, and `moved` that
     there is more room, or that nothing will be sent any more.
@@ -35,14 +30,12 @@ class Outbox:
 
     def __init__(
         self,
-        name: str,
         send: Send,
         transport: asyncio.Transport | None,
         shown: Callable[[Subscription, Sequence[Message]], list[bytes]],
         sent: Callable[[Subscription], None],
         moved: Callable[[], None],
     ) -> None:
-        self._name = name
         self._send = send
         self._transport = transport
         self._shown = shown
@@ -52,9 +45,7 @@ class Outbox:
         self._size = 0
         self._deliveries: deque[tuple[Subscription, list[Message]]] = deque()
         self._something = asyncio.Event()
-        self._stall: asyncio.TimerHandle | None = None
         self._cut: asyncio.TimerHandle | None = None
-        self._written = 0
         self.closing: Close | None = None
         self.ended = False
 
@@ -93,10 +84,9 @@ class Outbox:
                 self._cut = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
 
     def stop(self) -> None:
-        """Watch the peer no longer."""
-        for timer in (self._stall, self._cut):
-            if timer is not None:
-                timer.cancel()
+        """It has ended: there is nobody to cut off any more."""
+        if self._cut is not None:
+            self._cut.cancel()
 
     async def run(self) -> None:
         """Send what gathers, until the connection ends."""
@@ -123,9 +113,6 @@ class Outbox:
             parts.append(frames.deliver(subscription.name, self._shown(subscription, messages)))
         text = frames.batch(parts)
         await self._send({"type": "websocket.send", "text": text.decode()})
-        self._written += len(text)
-        if self._stall is None and self._transport is not None and self._transport.get_write_buffer_size():
-            self._watch_reading(self._transport, -1)
         for subscription, messages in taken.items():
             subscription.unsent -= sum([weight(message.content, message.attributes) for message in messages])
             self._sent(subscription)
@@ -146,20 +133,6 @@ class Outbox:
             if len(some) < len(messages):
                 self._deliveries.appendleft((subscription, messages[len(some) :]))
         return taken
-
-    def _watch_reading(self, transport: asyncio.Transport, last: int) -> None:
-        """Look every `STALL_S` whether the peer has read anything since `last` of our bytes."""
-        unread = transport.get_write_buffer_size()
-        read = self._written - unread
-        if unread == 0:
-            self._stall = None
-        elif read <= last:
-            log.warning("connection %s read nothing for %s s and is cut off", self._name, STALL_S)
-            self.closing = Close(4508, "slow consumer")
-            transport.abort()
-        else:
-            loop = asyncio.get_running_loop()
-            self._stall = loop.call_later(STALL_S, self._watch_reading, transport, read)
 
 
 def _first(messages: list[Message], room: int) -> tuple[list[Message], int]:
