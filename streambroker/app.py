@@ -105,6 +105,7 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
     )
     serving = asyncio.create_task(front.serve(sockets=[sock]))
     try:
+        _tell_start(settings.data_dir)
         node = await _opened(settings, storage_failed, failed, () if tls is None else tls.certificate.names)
         logs.keep(log_directory(settings))  # not before the data directory is known to be ours
         try:
@@ -141,6 +142,11 @@ async def serve(settings: Settings, say: Callable[[str], bool], logs: Logs) -> N
         front.should_exit = True
         await asyncio.wait([serving], timeout=10)
         sock.close()
+
+
+def _tell_start(data_dir: str) -> None:
+    """Before the data is looked at, which may take its time."""
+    log.info("streambroker %s starts: it opens and checks the data in %s", __version__, Path(data_dir).resolve())
 
 
 async def _opened(
@@ -187,8 +193,7 @@ def _announce(settings: Settings, port: int, tls: Tls | None, password: str | No
     curl = f"curl -s{'' if tls is None else _trust(settings, tls, host)}"
     host = f"[{host}]" if ":" in host else host
     url = f"{'http' if tls is None else 'https'}://{host}:{port}"
-    data = Path(settings.data_dir).resolve()
-    log.info("streambroker %s takes requests at %s; its data is in %s", __version__, url, data)
+    log.info("the broker takes requests at %s", url)
     say(f"streambroker listening on {url}")
     say(f"dashboard: {url}/dashboard")
     shown = password or "YOUR-PASSWORD"

@@ -42,6 +42,7 @@ from streambroker.transport.counting import Requests
 from streambroker.transport.dashboard import static
 from streambroker.transport.dashboard.door import DashboardDoor
 from streambroker.transport.dashboard.feed import Feed, Sources
+from streambroker.transport.dashboard.frames import Refusing
 from streambroker.transport.front import Front, Hosts
 from streambroker.transport.gate import Gate
 from streambroker.transport.graphql.absent import NOT_INSTALLED, OFF, Absent, GraphQL
@@ -122,7 +123,7 @@ class Node:
         self._status = Status(self.sockets, self._counters, usage)
         delivery, publish = Recent(waits.delivery), Recent(waits.confirm, to_ms=1_000)
         self._oldest: Oldest = lambda names: asyncio.to_thread(watching.oldest, names)
-        sources = Sources(watching.depths, self._oldest, usage.look, delivery.look, publish.look)
+        sources = Sources(watching.depths, self._oldest, usage.look, delivery.look, publish.look, self._refusing)
         self.feed = Feed(broker, self._presence.consumers, self._status, sources)
         self.streams = EventsDoor(broker, self._presence, self._counters, wall_ms)
         self._lag = LoopLag()
@@ -320,6 +321,12 @@ class Node:
     def consumers(self) -> Roster:
         """Who consumes at the moment."""
         return self._presence.consumers
+
+    def _refusing(self) -> Refusing | None:
+        disk_full, quota_used_up = self._store.watching.full
+        if disk_full or quota_used_up:
+            return "disk" if disk_full else "quota"
+        return "draining" if self.broker.draining else None
 
     def insider(self) -> tuple[str, str]:
         """See `AuthService.insider`."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _COLUMNS = ("QUEUE", "READY", "DELAYED", "IN FLIGHT", "FAILED", "IN/S", "OUT/S", "OLDEST", "CONS")
-_AROUND = 7
+_AROUND = 8
 """Lines of the screen that are not queues."""
 _KEYS = "q quit   s sort   r reverse   space pause   ↑↓ scroll"
 _METRIC = re.compile(
@@ -243,9 +243,9 @@ def head(snapshot: Snapshot, url: str) -> Iterator[str]:
         f"{where}up {span(stats.uptime_seconds * 1_000)}   cpu {stats.process_cpu_percent:.0f} %   "
         f"memory {stats.process_memory_mb:.0f} MB"
     )
+    yield f"{stats.pending:,} pending   {stats.processing:,} in flight   {stats.failed:,} failed"
     connections = stats.connections
     yield (
-        f"{stats.pending:,} pending   {stats.processing:,} in flight   {stats.failed:,} failed   "
         f"{connections.websocket} websockets   {connections.long_poll} polls   {connections.sse} streams   "
         f"{connections.graphql} graphql"
     )

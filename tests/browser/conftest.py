@@ -30,7 +30,7 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 # Two slow cores that run other tests too: longer than anything takes, and shorter than the time limit of a test.
-PATIENCE_MS = 20_000
+PATIENCE_MS = 40_000
 # Webhooks may go to receivers of the tests, and to an address for documentation where nobody is.
 ENV = {**NO_LIMITS, "STREAMBROKER_WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8,192.0.2.0/24"}
 WIDE = ViewportSize(width=1280, height=860)

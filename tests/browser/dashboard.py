@@ -95,7 +95,7 @@ class Dashboard:
 
     # ---- what has no locator
 
-    def until(self, look: Callable[[], T], wanted: Callable[[T], bool] = bool, timeout: float = 30) -> T:
+    def until(self, look: Callable[[], T], wanted: Callable[[T], bool] = bool, timeout: float = 60) -> T:
         """Look until it is as wanted, letting the page go on meanwhile."""
         deadline = time.monotonic() + timeout
         while not wanted(seen := look()):

@@ -58,9 +58,9 @@ def test_the_first_tab_skips_to_the_content(dashboard: Dashboard) -> None:
     dashboard.page.reload()
     expect(dashboard("page-overview")).to_be_visible()
     dashboard.page.keyboard.press("Tab")
-    assert dashboard.page.evaluate("document.activeElement.className") == "skip"
+    dashboard.until(lambda: dashboard.page.evaluate("document.activeElement.className") == "skip")
     dashboard.page.keyboard.press("Enter")
-    assert dashboard.page.evaluate("document.activeElement.id") == "content"
+    dashboard.until(lambda: dashboard.page.evaluate("document.activeElement.id") == "content")
 
 
 def test_a_queue_is_deleted_by_keys_alone_and_escape_leaves_everything(dashboard: Dashboard, queue: Queue) -> None:

@@ -22,8 +22,8 @@ STORED = "JSON.parse(sessionStorage.getItem('streambroker.session'))"
 
 @pytest.fixture
 def hasty(chromium: str, tmp_path: Path) -> Iterator[BrokerProcess]:
-    """A broker of this test alone, whose access tokens live for two seconds."""
-    with BrokerProcess(tmp_path / "data", env={**NO_LIMITS, "STREAMBROKER_ACCESS_TOKEN_MS": "2000"}) as running:
+    """A broker of this test alone, whose access tokens live for three seconds."""
+    with BrokerProcess(tmp_path / "data", env={**NO_LIMITS, "STREAMBROKER_ACCESS_TOKEN_MS": "3000"}) as running:
         running.port = urlsplit(running.url).port or 0
         yield running
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -55,6 +58,53 @@ def test_a_queue_that_nobody_consumes_is_explained(command: Command, broker: Syn
     assert "PROBLEM  queue orders: 1 message is ready and nobody consumes them" in ended.out
     assert "why it matters:" in ended.out and "what to do:" in ended.out
     assert "1 problem" in ended.out
+
+
+class Unwell(BaseHTTPRequestHandler):
+    """A broker that is ready, has one paused queue, and fails at its metrics."""
+
+    answers: ClassVar[dict[str, tuple[int, object]]] = {
+        "/readyz": (200, {"status": "ready"}),
+        "/metrics": (500, {"code": "internal", "status": 500, "detail": "the broker failed at this"}),
+        "/queues/q": (
+            200,
+            {
+                "name": "q",
+                "created_at": "2026-11-22T00:00:00.000Z",
+                "paused": True,
+                "config": {},
+                "counts": {},
+                "rates": {},
+            },
+        ),
+    }
+
+    def do_GET(self) -> None:
+        status, document = self.answers[self.path]
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_queues_are_looked_at_also_where_the_metrics_fail(command: Command) -> None:
+    with HTTPServer(("127.0.0.1", 0), Unwell) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            ended = command(
+                "doctor", "q", "--json", "--url", f"http://127.0.0.1:{listening.server_port}", "--token", "t"
+            )
+        finally:
+            listening.shutdown()
+            thread.join()
+    told = [f"{one['subject']}: {one['what']}" for one in ended.document["findings"]]
+    assert told == ["broker: it does not tell its metrics: the broker failed at this", "queue q: it is paused"]
 
 
 def test_one_queue_can_be_asked_for(command: Command, broker: SyncBroker, served: Served) -> None:

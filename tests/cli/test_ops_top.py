@@ -68,6 +68,12 @@ def test_it_fits_the_screen_however_many_queues_there_are(size: tuple[int, int])
     assert f"of {len(view.snapshot.queues if view.snapshot else ())}" in "\n".join(lines)
 
 
+def test_the_figures_of_a_busy_broker_fit_80_columns() -> None:
+    stats = Stats(uptime_seconds=7_200, pending=99_999, processing=1_000, failed=1_000)
+    busy = Snapshot(stats, [queue("a", 99_999, published=999.9)], 500 * 2**30, 64 * 2**20)
+    assert not [line for line in shown(View(snapshot=busy)) if line.endswith("…")]
+
+
 def test_queues_stand_in_the_order_that_was_asked_for() -> None:
     view = view_of(queue("a", 1, published=9), queue("b", 3), queue("c", 2, consumers=5))
     orders = {}

@@ -38,7 +38,7 @@ class Conversation:
 
     async def listen(self) -> None:
         """Read one WebSocket message."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             said = json.loads(await self._socket.recv())
         self.messages.append(said if isinstance(said, list) else [said])
         self._read += self.messages[-1]

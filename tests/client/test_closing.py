@@ -107,7 +107,7 @@ async def test_closing_tells_a_publish_that_waits_to_be_tried_again(waits: Waits
         await conversation.ended()
 
     refused = asyncio.Event()
-    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+    async with ScriptedBroker(script) as broker, asyncio.timeout(40):
         client = client_of(broker, waits)
         publish = asyncio.create_task(client.publish("q", "x", timeout=None))
         await refused.wait()
@@ -128,7 +128,7 @@ async def test_closing_tells_a_publish_that_is_on_its_way_over_rest(waits: Waits
         await conversation.ended()
 
     asked = asyncio.Event()
-    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+    async with ScriptedBroker(script) as broker, asyncio.timeout(40):
         client = Client(broker.url, token="t", transport=Silent(), environment={})
         publish = asyncio.create_task(client.publish("q", "x" * 2_000_000, timeout=None))
         await asked.wait()
@@ -142,7 +142,7 @@ async def test_an_ack_after_the_end_is_refused_at_once(waits: Waits) -> None:
         await subscribed(conversation, "m1")
         await conversation.ended()
 
-    async with ScriptedBroker(script) as broker, asyncio.timeout(10):
+    async with ScriptedBroker(script) as broker, asyncio.timeout(40):
         client = client_of(broker, waits)
         message = await client.subscribe("q").take()
         await client.close()

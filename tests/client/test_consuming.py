@@ -17,7 +17,7 @@ async def filled(client: Client, queue: str, count: int) -> list[str]:
 
 
 async def until_pending(client: Client, queue: str, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while (await client.queues.get(queue)).counts.pending != count:
             await asyncio.sleep(0.01)
 
@@ -122,7 +122,7 @@ async def test_a_message_that_is_deleted_in_hand_is_lost(client: Client, queue: 
     stream = client.consume(queue)
     message = await anext(stream)
     await client.messages.delete(message.message_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await message.lost.wait()
     with pytest.raises(LeaseLost):
         await message.ack()
@@ -131,10 +131,10 @@ async def test_a_message_that_is_deleted_in_hand_is_lost(client: Client, queue: 
 
 async def test_a_fixed_lease_that_ends_is_lost_and_extend_keeps_it(client: Client, queue: str) -> None:
     await filled(client, queue, 2)
-    consumption = client.subscribe(queue, credit=2, lease_mode="fixed", lease_ms=300)
+    consumption = client.subscribe(queue, credit=2, lease_mode="fixed", lease_ms=2_000)
     kept, expired = await consumption.take(), await consumption.take()
     await kept.extend(60_000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         await expired.lost.wait()
     assert not kept.is_lost
     await kept.ack()

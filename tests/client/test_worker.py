@@ -34,14 +34,14 @@ async def working(client: Client, *workers: Worker, grace: float = 10) -> AsyncI
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 async def settled(client: Client, queue: str) -> tuple[int, int, int]:
     """Pending, processed and failed, once nothing is processing."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while (counts := (await client.queues.get(queue)).counts).processing:
             await asyncio.sleep(0.01)
     return counts.pending, counts.processed, counts.failed
@@ -60,7 +60,7 @@ async def test_a_return_acks_and_an_exception_nacks_with_its_reason(client: Clie
     await client.publish_many(queue, [Draft(content="good"), Draft(content="bad")])
     async with working(client, handle):
         await until(lambda: len(seen) == 3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await settled(client, queue) != (0, 1, 1):
                 await asyncio.sleep(0.01)
     assert ("bad", 2, "LookupError: not there") in seen
@@ -96,7 +96,7 @@ async def test_a_plain_function_runs_in_threads_no_more_than_its_concurrency(cli
         running.append(message.content)
         most = max(most, len(running))
         if message.content < 3:
-            together.wait(10)
+            together.wait(60)
         running.remove(message.content)
         done.append(message.content)
 
@@ -119,7 +119,7 @@ async def test_a_plain_function_that_raises_nacks(client: Client, queue: str) ->
 
     message_id = (await client.publish(queue, 1)).message_id
     async with working(client, handle):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await client.messages.get(message_id)).status != "failed":
                 await asyncio.sleep(0.01)
 
@@ -242,7 +242,7 @@ async def test_a_function_that_ends_the_program_does_so_at_once_and_its_message_
     working = asyncio.create_task(_left(client, worker(queue)(kind(leave)), busy))
     await began.wait()
     await client.publish(queue, 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         assert await working is leave
     assert await settled(client, queue) == await settled(client, f"{queue}.other") == (1, 0, 0)
     again = await client.receive(queue)
@@ -265,7 +265,7 @@ async def test_a_plain_function_that_raises_stop_iteration_has_failed(client: Cl
     await client.queues.create(queue, max_attempts=1)
     await client.publish(queue, 1)
     async with working(client, handle):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while (await client.queues.get(queue)).counts.failed != 1:
                 await asyncio.sleep(0.01)
 
@@ -319,7 +319,7 @@ async def test_sigterm_stops_a_program_after_what_it_does(
         assert await asyncio.to_thread(program.stdout.readline) == "begun slow\n"
         program.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(program.stdout.read) == "done slow\nstopped\n"
-        assert program.wait(10) == 0
+        assert program.wait(60) == 0
     assert await settled(client, queue) == (0, 1, 0)
 
 
@@ -331,7 +331,7 @@ async def test_a_second_signal_stops_at_once(broker: BrokerProcess, client: Clie
         program.send_signal(signal.SIGINT)
         program.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(program.stdout.read) == "stopped\n"
-        assert program.wait(10) == 0
+        assert program.wait(60) == 0
     assert await settled(client, queue) == (1, 0, 0)
 
 
@@ -364,7 +364,7 @@ async def test_a_function_whose_own_task_was_cancelled_has_failed_and_the_worker
     await client.publish_many(queue, [Draft(content="cancelled"), Draft(content="next")])
     async with working(client, handle):
         await until(lambda: seen == ["cancelled", "next"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await settled(client, queue) != (0, 1, 1):
                 await asyncio.sleep(0.01)
 

@@ -63,7 +63,9 @@ def test_silence_and_half_heads_are_closed_after_ten_seconds_and_a_long_poll_is_
     idle = Raw(broker, 40)
     idle.send(request(broker, "GET", "/users/me"))  # who is not recognized is not idle for so long
     assert idle.answer().status == 200
-    results = together(lambda: timed(silent, began), lambda: timed(half, began), lambda: trickle(slow, began), poll.answer)
+    results = together(
+        lambda: timed(silent, began), lambda: timed(half, began), lambda: trickle(slow, began), poll.answer
+    )
     for took, said in results[:3]:
         assert HEAD_S - 1 <= took <= HEAD_S + LATE_S
         assert said == b"" or said.startswith(b"HTTP/1.1 408 ")

@@ -176,6 +176,13 @@ def test_waiting_and_failed_messages_stay_however_short_room_is(store: Store) ->
     assert store.engine.catalog.depth("q") == before
 
 
+def test_that_there_is_room_again_is_known_before_the_next_publish(store: Store) -> None:
+    store.fill()
+    assert store.engine.full == (False, True)
+    store.apply(Purge("q", tuple(State), 10_000))
+    assert store.engine.full == (False, False)
+
+
 def test_without_a_quota_there_is_none(tmp_path: Path) -> None:
     store = Store(tmp_path, 0)
     with closing(store.engine):

@@ -167,7 +167,7 @@ async def test_at_the_limit_every_ack_succeeds_and_publishes_come_back_by_themse
                 assert len(confirmed) > 100
                 await everything_else(client)
                 assert sorted(await ack_everything(client, len(confirmed))) == sorted(confirmed)
-                await eventually(room_again, timeout=30)
+                await eventually(room_again, timeout=60)
                 await client.post("/queues/again/purge", {"status": "all"})
             assert resident_kib(broker) - before < FLAT_KIB
         assert broker.terminate() == 0

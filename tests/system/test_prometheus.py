@@ -90,6 +90,10 @@ class Prometheus:
         data = self.get("/query", query=expression)
         return [] if data is None else [float(result["value"][1]) for result in data["result"]]
 
+    def comes(self, expression: str, values: list[float]) -> None:
+        """Until the query has these values."""
+        self.eventually(lambda: self.query(expression), lambda seen: seen == values)
+
     def eventually(self, look: Callable[[], Any], wanted: Callable[[Any], bool] = bool) -> Any:
         """Until it is wanted; that it was never is all that time can show here."""
         deadline = time.monotonic() + PATIENCE_S
@@ -135,12 +139,12 @@ def test_a_server_scrapes_with_an_api_key_and_stores_what_the_broker_did(
     published = f'streambroker_messages_published_total{{queue="work"}} == {MESSAGES}'
     prometheus.eventually(lambda: prometheus.query(published))
     acked = 'streambroker_messages_settled_total{queue="work",outcome="acked"}'
-    assert prometheus.query(acked) == [8]
-    assert prometheus.query('streambroker_messages_dead_lettered_total{queue="work"}') == [1]
-    assert prometheus.query('streambroker_queue_messages{queue="work",status="processing"}') == [1]
-    assert prometheus.query('streambroker_queue_messages{queue="dead",status="pending"}') == [1]
-    assert prometheus.query('streambroker_http_requests_total{route="unknown",status="404"}') == [1]
-    assert prometheus.query('up{job="streambroker"}') == [1]
+    prometheus.comes(acked, [8])
+    prometheus.comes('streambroker_messages_dead_lettered_total{queue="work"}', [1])
+    prometheus.comes('streambroker_queue_messages{queue="work",status="processing"}', [1])
+    prometheus.comes('streambroker_queue_messages{queue="dead",status="pending"}', [1])
+    prometheus.comes('streambroker_http_requests_total{route="unknown",status="404"}', [1])
+    prometheus.comes('up{job="streambroker"}', [1])
     (target,) = prometheus.get("/targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     # A counter that it sees grow becomes a rate.
@@ -175,15 +179,19 @@ def test_every_panel_of_the_dashboard_has_something_to_show(prometheus: Promethe
     dashboard = json.loads((DOCS / "grafana" / "streambroker.json").read_text())
     asked = {target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())}
     assert len(asked) > 30
+
+    def plain(expression: str) -> str:
+        text = expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$queue", ".*")
+        assert not re.search(r"\$\w", text), expression
+        return text
+
     # A rate takes two scrapes.
     prometheus.eventually(lambda: prometheus.query("rate(streambroker_event_loop_lag_seconds_count[1m]) > 0"))
-    silent = []
-    for expression in asked:
-        plain = expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$queue", ".*")
-        assert not re.search(r"\$\w", plain), expression
-        if not prometheus.query(plain):
-            silent.append(expression)
-    assert silent == []
+
+    def silent() -> list[str]:
+        return [expression for expression in asked if not prometheus.query(plain(expression))]
+
+    prometheus.eventually(silent, lambda found: found == [])
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(broker: BrokerProcess) -> None:

@@ -306,7 +306,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_its_messages_are_free_
 
 
 async def test_a_silent_client_is_given_up_as_fast_as_without_tls(tmp_path: Path, pair: Pair) -> None:
-    with over_tls(tmp_path / "data", pair, "--heartbeat-ms", "200") as broker:
+    with over_tls(tmp_path / "data", pair, "--heartbeat-ms", "1000") as broker:
         async with rest(broker) as client:
             silent = await wss(broker)
             await silent.call("subscribe", queue="big")

@@ -69,7 +69,7 @@ class Socket:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, url: str, token: str, timeout: float = 10) -> Socket:
+    async def open(cls, url: str, token: str, timeout: float = 40) -> Socket:
         """Connect and wait for the welcome; ``Cut`` when the broker is not there."""
         try:
             connection = await connect(
@@ -120,7 +120,7 @@ class Socket:
         else:
             self.notices.put_nowait(frame)
 
-    async def call(self, op: str, timeout: float = 20, **fields: Any) -> Json:
+    async def call(self, op: str, timeout: float = 40, **fields: Any) -> Json:
         """Send one frame with an id and wait for its answer; ``Refused`` or ``Cut`` when there is none."""
         call_id = next(self._ids)
         answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
@@ -142,7 +142,7 @@ class Socket:
         except ConnectionClosed as error:
             raise Cut(str(error)) from error
 
-    async def notice(self, op: str, timeout: float = 10) -> Json:
+    async def notice(self, op: str, timeout: float = 40) -> Json:
         """The next notice of that kind; others are dropped on the way."""
         try:
             async with asyncio.timeout(timeout):
@@ -153,7 +153,7 @@ class Socket:
         except TimeoutError as error:
             raise Cut(f"no {op} came") from error
 
-    async def receive(self, count: int = 1, timeout: float = 20) -> list[Json]:
+    async def receive(self, count: int = 1, timeout: float = 60) -> list[Json]:
         """The next ``count`` deliveries."""
         async with asyncio.timeout(timeout):
             return [await self.deliveries.get() for _ in range(count)]

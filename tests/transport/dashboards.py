@@ -15,6 +15,7 @@ from streambroker.core.errors import Unauthenticated
 from streambroker.transport.counting import Refused
 from streambroker.transport.dashboard.door import PATH, DashboardDoor
 from streambroker.transport.dashboard.feed import Feed, Sources
+from streambroker.transport.dashboard.frames import Refusing
 from streambroker.transport.limiting import Kind, RateLimits
 from streambroker.transport.presence import Presence
 from streambroker.transport.resource import Counters
@@ -39,8 +40,11 @@ class House(World):
         self.presence = Presence(lambda principal: self.users.get(principal.username), most_open)
         self.counters = Counters()
         self.status = Status(self.sockets, self.counters, Idle())
+        self.refusing: Refusing | None = None
         self.percentiles: tuple[float, float, float] | None = (1.0, 2.0, 3.0)
-        sources = Sources(self.depths, self.oldest, lambda: None, lambda: self.percentiles, lambda: None)
+        sources = Sources(
+            self.depths, self.oldest, lambda: None, lambda: self.percentiles, lambda: None, lambda: self.refusing
+        )
         self.feed = Feed(self.broker, self.presence.consumers, self.status, sources)
         rates = RateLimits({Kind.DEFAULT: None}, clock)
         self.dashboards = DashboardDoor(self.feed, self.known, self.presence, rates, Refused(), clock)

@@ -32,6 +32,17 @@ VIEWER = replace(MEMBER, grants=(Grant("*", (Action.VIEW,)),))
 
 
 @in_virtual_time
+async def test_a_tick_says_why_publishes_are_refused() -> None:
+    async with running() as house:
+        viewer = await house.look("mia")
+        await house.advance()
+        assert (await viewer.frame("tick"))["refusing"] is None
+        house.refusing = "quota"
+        await house.advance()
+        assert (await viewer.frame("tick"))["refusing"] == "quota"
+
+
+@in_virtual_time
 async def test_each_interval_has_a_point_and_the_figures_of_stats() -> None:
     async with running() as house:
         viewer = await house.look()

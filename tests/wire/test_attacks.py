@@ -171,8 +171,12 @@ def test_d6_a_subscription_that_is_being_made_while_the_grants_go_does_not_live_
         assert admin.patch(f"/users/{member.name}", json={"grants": []}).status_code == 200
         for number in range(300):
             peer.answer(number)
-        listed = admin.get("/queues", params={"limit": 500}).json()["items"]
-        assert sum(item["consumers"] for item in listed if item["name"].startswith(f"race.{name}")) == 0
+
+        def alive() -> int:
+            listed = admin.get("/queues", params={"limit": 500}).json()["items"]
+            return sum(item["consumers"] for item in listed if item["name"].startswith(f"race.{name}"))
+
+        eventually(alive, lambda seen: seen == 0)
 
 
 def test_d6_an_array_of_frames_is_not_worked_off_after_the_session_ended(
@@ -181,18 +185,19 @@ def test_d6_an_array_of_frames_is_not_worked_off_after_the_session_ended(
     member = User(broker, admin, ("array.*", "publish"))
     name = fresh_name()
     frames = [
-        {"op": "publish", "id": n, "queue": f"array.{name}-{n}", "messages": [{"content": 1}]} for n in range(1_000)
+        {"op": "publish", "id": n, "queue": f"array.{name}-{n}", "messages": [{"content": 1}]} for n in range(5_000)
     ]
     with open_socket(broker.ws_url + "/ws", token=member.token) as peer:
         peer.op("welcome")
-        peer.send(*frames)
+        for start in range(0, len(frames), 1_000):  # the most that an array may hold
+            peer.send(*frames[start : start + 1_000])
         peer.answer(0)
         assert member.client.post("/logout").status_code == 204
         with pytest.raises(Closed):
             peer.op("never sent")
     figures = admin.get("/stats").json()["queues"]
     made = [queue for queue in figures if queue.startswith(f"array.{name}-")]
-    assert 0 < len(made) < 1_000
+    assert 0 < len(made) < 5_000
 
 
 def test_d12_who_may_not_consume_cannot_have_the_messages_sent_elsewhere(
@@ -209,10 +214,10 @@ def test_d12_who_may_not_consume_cannot_have_the_messages_sent_elsewhere(
 def test_d6_a_long_poll_ends_with_its_key(broker: BrokerProcess, admin: httpx.Client) -> None:
     queue = f"own.{fresh_name()}"
     member = User(broker, admin, ("own.*", "consume"))
-    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
+    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
     headers = {"Authorization": f"Bearer {member.key(('own.*', 'consume'), expires_at=end)}"}
     answer = httpx.get(
-        f"{broker.url}/queues/{queue}/messages/consume?wait_ms=30000", headers=headers, timeout=25, trust_env=False
+        f"{broker.url}/queues/{queue}/messages/consume?wait_ms=30000", headers=headers, timeout=60, trust_env=False
     )
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 

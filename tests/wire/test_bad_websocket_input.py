@@ -73,9 +73,9 @@ BAD: dict[str, list[Row]] = {
 
 
 @pytest.fixture(scope="module")
-def connection(broker: BrokerProcess, token: str) -> Iterator[Socket]:
+def connection(broker: BrokerProcess) -> Iterator[Socket]:
     """One connection for all of these: that it survives each of them is part of the test."""
-    with open_socket(broker.ws_url + "/ws", token=token) as opened:
+    with open_socket(broker.ws_url + "/ws", token=broker.token()) as opened:
         opened.op("welcome")
         yield opened
 

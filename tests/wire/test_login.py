@@ -152,7 +152,7 @@ def test_of_refreshes_at_the_same_moment_one_wins_and_nothing_is_revoked(strange
 def test_a_used_refresh_token_played_again_later_revokes_its_family(stranger: httpx.Client, pair: Pair) -> None:
     other = log_in(stranger).json()
     renewed = refresh(stranger, pair["refresh_token"]).json()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (replay := refresh(stranger, pair["refresh_token"])).status_code == 409:
         check_refusal(replay, "refresh_raced")
         assert time.monotonic() < deadline
@@ -277,7 +277,7 @@ def test_who_does_not_say_hello_is_closed_with_4408_whatever_he_pings(broker: Br
         open_socket(broker.ws_url + "/ws") as pinging,
         ThreadPoolExecutor(3) as pool,
     ):
-        ends = [pool.submit(each.close_code, 15) for each in (silent, other, pinging)]
+        ends = [pool.submit(each.close_code, 60) for each in (silent, other, pinging)]
         while not ends[2].done():
             with suppress(ConnectionClosed):
                 pinging.connection.ping()

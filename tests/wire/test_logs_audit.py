@@ -112,8 +112,9 @@ def test_the_access_log_names_the_queue_and_the_message(log: list[dict[str, Any]
 
 def test_the_start_and_the_stop_are_told(log: list[dict[str, Any]]) -> None:
     told = [line["event"] for line in log if line["logger"] == "streambroker.app"]
-    assert [event.split(";")[0].split(" http")[0] for event in told] == [
-        f"streambroker {__version__} takes requests at",
+    assert [event.split(" http")[0].split(" in /")[0] for event in told] == [
+        f"streambroker {__version__} starts: it opens and checks the data",
+        "the broker takes requests at",
         "SIGTERM: the broker drains, for at most 10000 ms",
         "the broker has stopped",
     ]

@@ -130,7 +130,7 @@ def test_consumers_and_connections_are_counted_by_kind(
     comes(api, 1, "queue_consumers", queue=queue.name)
     eventually(lambda: value(api, "connections", kind="websocket"), lambda seen: seen > before)
     assert value(api, "connections", kind="http") >= 1
-    poll = threading.Thread(target=lambda: queue.consume(wait_ms=10_000))
+    poll = threading.Thread(target=lambda: queue.consume(wait_ms=60_000))
     poll.start()
     try:
         comes(api, 2, "queue_consumers", queue=queue.name)

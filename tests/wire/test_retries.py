@@ -145,9 +145,9 @@ def test_an_expired_message_is_never_delivered(api: httpx.Client, messages: Mess
 
 
 def test_what_is_held_does_not_expire_under_its_consumer(queue: Queue, messages: Messages) -> None:
-    queue.publish(ttl_ms=600)
+    queue.publish(ttl_ms=2_000)
     message = queue.take()
-    Queue(queue.api).consume(wait_ms=800)
+    Queue(queue.api).consume(wait_ms=2_500)
     assert messages.ack(message)["status"] == "processed"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,11 @@ def test_d12_what_others_do_is_told_to_who_may_view_everything(api: httpx.Client
 
 
 def test_cpu_and_memory_are_measured_by_the_broker_and_not_by_who_asks(api: httpx.Client) -> None:
+    began = time.monotonic()
     busy = [stats(api)["process_cpu_percent"] for _ in range(5)]
+    seconds = int(time.monotonic() - began)
     assert all(0 <= percent <= 1_000 for percent in busy)
-    assert len(set(busy)) <= 2  # asked again within a second, it is what it was
+    assert len(set(busy)) <= 2 + seconds  # asked again within a second, it is what it was
     assert stats(api)["process_memory_mb"] > 10
     assert eventually(lambda: stats(api)["process_cpu_percent"]) > 0
 

@@ -206,7 +206,8 @@ def test_a_nack_with_requeue_brings_it_again(ws: Socket, queue: Queue) -> None:
         ws.send({"op": "nack", "ids": [message_id], "requeue": True, "delay_ms": 0, "reason": "busy"})
 
 
-def test_a_requeue_waits_for_the_backoff_of_the_queue(ws: Socket, queue: Queue) -> None:
+def test_a_requeue_waits_for_the_backoff_of_the_queue(ws: Socket, api: httpx.Client) -> None:
+    queue = Queue(api, backoff={"kind": "fixed", "base_ms": 600_000, "jitter": False})
     queue.publish()
     ws.ok("subscribe", queue=queue.name)
     ws.ok("nack", ids=ids(ws.deliveries(1)), requeue=True)
@@ -270,12 +271,12 @@ def test_an_old_delivery_on_the_same_connection_is_not_mixed_up_with_the_new(
 
 def test_a_fixed_lease_is_extended(ws: Socket, queue: Queue, messages: Messages) -> None:
     queue.publish()
-    ws.ok("subscribe", queue=queue.name, lease_mode="fixed", lease_ms=400, credit=1)
+    ws.ok("subscribe", queue=queue.name, lease_mode="fixed", lease_ms=2000, credit=1)
     [message] = ws.deliveries(1)
     results = ws.ok("extend", ids=[message["message_id"]], lease_ms=60_000)["results"]
     assert results[0]["message_id"] == message["message_id"]
     assert results[0]["ok"] is True
-    assert queue.consume(wait_ms=1200) is None
+    assert queue.consume(wait_ms=3000) is None
     nothing_more(ws, "lease_lost", "deliver")
     assert ws.ok("ack", ids=[message["message_id"]])["results"][0]["ok"]
 
@@ -294,7 +295,7 @@ def test_a_session_lease_lives_longer_than_its_milliseconds(ws: Socket, queue: Q
 
 def test_a_lease_that_expired_is_told_and_its_credit_comes_back(ws: Socket, queue: Queue) -> None:
     queue.publish_many(1, 2)
-    ws.ok("subscribe", sub="s", queue=queue.name, lease_mode="fixed", lease_ms=100, credit=1)
+    ws.ok("subscribe", sub="s", queue=queue.name, lease_mode="fixed", lease_ms=1000, credit=1)
     [message] = ws.deliveries(1)
     lost = ws.op("lease_lost")
     assert lost["sub"] == "s"

@@ -124,7 +124,7 @@ class Silent:
 
     def __init__(self, broker: BrokerProcess, token: str) -> None:
         uri = parse_uri(broker.ws_url + "/ws")
-        self.socket = socket.create_connection((uri.host, uri.port), timeout=40)
+        self.socket = socket.create_connection((uri.host, uri.port), timeout=100)
         self.protocol = ClientProtocol(uri)
         request = self.protocol.connect()
         request.headers["Authorization"] = f"Bearer {token}"
@@ -175,10 +175,10 @@ def test_peers_that_do_not_answer_or_do_not_read_are_cut_off_and_others_do_not_f
         for n in range(5):
             other.publish(n)
             assert other.take()["content"] == n
-        failed = eventually(lambda: frail.browse(status="failed"), timeout=30)
+        failed = eventually(lambda: frail.browse(status="failed"), timeout=60)
         assert failed[0]["message_id"] == frail_id  # a lost connection counts a failure
-        assert end.result(timeout=30) == 4509
-    eventually(backlog.counts, lambda counts: counts["processing"] == 0, timeout=40)
+        assert end.result(timeout=60) == 4509
+    eventually(backlog.counts, lambda counts: counts["processing"] == 0, timeout=60)
     assert backlog.counts()["pending"] == 24
     mute.socket.close()
     stuck.socket.close()
@@ -193,16 +193,28 @@ def settings(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """Queues are made by hand, and a token lives for three seconds."""
-    env = settings(auto_create_queues="off", access_token_ms="3000")
-    with BrokerProcess(tmp_path_factory.mktemp("strict") / "data", env=env) as running:
+    """Queues are made by hand."""
+    with BrokerProcess(tmp_path_factory.mktemp("strict") / "data", env=settings(auto_create_queues="off")) as running:
         yield running
 
 
 @pytest.fixture
 def strict_token(strict: BrokerProcess) -> str:
-    strict._token = ""
     return strict.token()
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A token lives for five seconds."""
+    with BrokerProcess(tmp_path_factory.mktemp("brief") / "data", env=settings(access_token_ms="5000")) as running:
+        yield running
+
+
+@pytest.fixture
+def brief_token(brief: BrokerProcess) -> str:
+    """One that has just been given."""
+    brief._token = ""
+    return brief.token()
 
 
 def test_without_auto_create_an_unknown_queue_is_not_found(strict: BrokerProcess, strict_token: str) -> None:
@@ -245,44 +257,44 @@ def test_without_auto_create_an_op_on_an_unknown_queue_is_not_found(
             assert opened.close_code() == 4404
 
 
-def test_a_token_that_ends_ends_its_socket_with_4450_after_a_warning(strict: BrokerProcess, strict_token: str) -> None:
+def test_a_token_that_ends_ends_its_socket_with_4450_after_a_warning(brief: BrokerProcess, brief_token: str) -> None:
     with ExitStack() as stack:
-        by_header = stack.enter_context(open_socket(strict.ws_url + "/ws", token=strict_token))
-        by_hello = stack.enter_context(open_socket(strict.ws_url + "/ws"))
-        by_hello.send({"op": "hello", "id": 1, "token": strict_token})
+        by_header = stack.enter_context(open_socket(brief.ws_url + "/ws", token=brief_token))
+        by_hello = stack.enter_context(open_socket(brief.ws_url + "/ws"))
+        by_hello.send({"op": "hello", "id": 1, "token": brief_token})
         for opened in (by_header, by_hello):
-            assert 0 <= opened.op("welcome")["expires_in"] <= 3
+            assert 0 <= opened.op("welcome")["expires_in"] <= 5
         for opened in (by_header, by_hello):
-            assert opened.close_code(20) == 4450
+            assert opened.close_code(60) == 4450
             warnings = [frame for frame in opened.inbox if frame["op"] == "expiring"]
             assert len(warnings) == 1
             assert 0 <= warnings[0]["expires_in"] <= 60
 
 
-def test_a_token_that_ended_lets_nobody_in(strict: BrokerProcess, strict_token: str) -> None:
+def test_a_token_that_ended_lets_nobody_in(brief: BrokerProcess, brief_token: str) -> None:
     def status() -> int:
-        reply = httpx.get(f"{strict.url}/queues", headers={"Authorization": f"Bearer {strict_token}"}, trust_env=False)
+        reply = httpx.get(f"{brief.url}/queues", headers={"Authorization": f"Bearer {brief_token}"}, trust_env=False)
         if reply.status_code != 200:
             check_refusal(reply, "unauthenticated")
         return reply.status_code
 
     assert status() == 200
-    eventually(status, lambda seen: seen == 401, timeout=30)
-    with pytest.raises(InvalidStatus) as refused, open_socket(strict.ws_url + "/ws", token=strict_token):
+    eventually(status, lambda seen: seen == 401)
+    with pytest.raises(InvalidStatus) as refused, open_socket(brief.ws_url + "/ws", token=brief_token):
         pass
     assert refused.value.response.status_code == 401
 
 
-def test_a_refresh_keeps_a_socket_open(strict: BrokerProcess, strict_token: str) -> None:
-    url = strict.ws_url + "/ws"
-    with open_socket(url, token=strict_token) as old, open_socket(url, token=strict_token) as kept:
+def test_a_refresh_keeps_a_socket_open(brief: BrokerProcess, brief_token: str) -> None:
+    url = brief.ws_url + "/ws"
+    with open_socket(url, token=brief_token) as old, open_socket(url, token=brief_token) as kept:
         old.op("welcome")
         kept.op("welcome")
         with ThreadPoolExecutor(1) as pool:
-            end = pool.submit(old.close_code, 20)
+            end = pool.submit(old.close_code, 60)
             while not end.done():
-                strict._token = ""
-                kept.ok("refresh", token=strict.token())
+                brief._token = ""
+                kept.ok("refresh", token=brief.token())
                 wait([end], timeout=0.5)
             assert end.result() == 4450
         kept.settle_down()
@@ -292,7 +304,7 @@ def test_a_refresh_keeps_a_socket_open(strict: BrokerProcess, strict_token: str)
 
 
 def test_a_broker_that_drains_says_so_and_lets_its_consumers_finish(tmp_path_factory: pytest.TempPathFactory) -> None:
-    env = settings(drain_timeout_ms="4000")
+    env = settings(drain_timeout_ms="6000")
     with BrokerProcess(tmp_path_factory.mktemp("drains") / "data", env=env) as broker, ExitStack() as stack:
         api = stack.enter_context(broker.client())
         pool = stack.enter_context(ThreadPoolExecutor(3))
@@ -308,9 +320,9 @@ def test_a_broker_that_drains_says_so_and_lets_its_consumers_finish(tmp_path_fac
 
         stopped = pool.submit(broker.terminate)
         draining = ws.op("draining")
-        assert draining["deadline_ms"] <= 4000
-        assert poll.result(timeout=10) is None
-        assert many.result(timeout=10) == []
+        assert draining["deadline_ms"] <= 6000
+        assert poll.result(timeout=60) is None
+        assert many.result(timeout=60) == []
         assert ws.ok("ack", ids=[first])["results"][0]["ok"]
         check_problem(ws.error("publish", queue="busy", messages=[{"content": 3}]), "draining")
         try:
@@ -319,12 +331,12 @@ def test_a_broker_that_drains_says_so_and_lets_its_consumers_finish(tmp_path_fac
             assert api.get("/readyz").status_code == 503
         except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):
             pass  # a listener that is closed already has answered too
-        assert ws.close_code(20) == 4503
-        assert stopped.result(timeout=20) == 0
+        assert ws.close_code(60) == 4503
+        assert stopped.result(timeout=60) == 0
 
         broker.start()
         with broker.client() as again:
-            assert [m["message_id"] for m in Queue(again, "busy").take_many(10, wait_ms=5000)] == [second]
+            assert [m["message_id"] for m in Queue(again, "busy").take_many(10, wait_ms=40_000)] == [second]
 
 
 def test_the_broker_of_this_session_has_met_no_unhandled_error(broker: BrokerProcess) -> None:

@@ -21,7 +21,7 @@ from tests.workers.programs import finished, running
 
 pytestmark = pytest.mark.system
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 40_000
 
 
 class Mailbox:

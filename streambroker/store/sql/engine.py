@@ -221,6 +221,7 @@ class SqliteEngine:
         """Between turns: checkpoint when it is time, look for room, and make some where it is short."""
         if self._room is not None and self._room.short:
             self._shed()
+            self._room.reconsider(self._checkpoints.in_use)
         self._checkpoints.tidy()
 
     def _shed(self) -> None:

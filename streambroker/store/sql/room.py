@@ -118,6 +118,11 @@ class Room:
             self.over = True
             log.error("max_stored_bytes (%d) is used up; publishes are refused until there is room", self._quota)
 
+    def reconsider(self, in_use: Callable[[], int]) -> None:
+        """What was used up may have come back, which those who only look on want to know too. `in_use` as above."""
+        if self.over:
+            self._judge(in_use(), 0)
+
     def admit(self, messages: int, size: int) -> None:
         """One publish. Raises `StorageFull` where there is no room for it."""
         needed = size + _ROW_BYTES * messages

@@ -40,7 +40,7 @@ class Watching:
         engine, commits = self._engine, self._commits
         waiting_messages, waiting_bytes = commits.waiting
         disk = os.statvfs(self._directory)
-        disk_full, quota_used_up = engine.full
+        disk_full, quota_used_up = self.full
         return StoreFigures(
             commits.turns.messages,
             commits.turns.seconds,
@@ -53,6 +53,11 @@ class Watching:
             disk_full,
             quota_used_up,
         )
+
+    @property
+    def full(self) -> tuple[bool, bool]:
+        """Whether publishes are refused because the disk is full, and because the quota is used up."""
+        return self._engine.full
 
     def depths(self) -> Mapping[str, Sequence[int]]:
         """How many messages stand where, by queue; indexed by `State`."""

@@ -13,7 +13,7 @@ from streambroker.broker.rates import Meter
 from streambroker.core.access import Principal
 from streambroker.core.message import State
 from streambroker.transport.dashboard.board import Board
-from streambroker.transport.dashboard.frames import PercentilesOut
+from streambroker.transport.dashboard.frames import PercentilesOut, Refusing
 from streambroker.transport.dashboard.happenings import Watched
 from streambroker.transport.dashboard.views import ALL, Moment, View, key_of
 from streambroker.transport.roster import SAMPLE_MS, Roster
@@ -48,6 +48,7 @@ class Sources:
     measure: Callable[[], None]
     delivery: Quantiles
     publish: Quantiles
+    refusing: Callable[[], Refusing | None]
 
 
 class Listener(Protocol):
@@ -159,6 +160,7 @@ class Feed:
             sources.depths(),
             _shown(sources.delivery()),
             _shown(sources.publish()),
+            sources.refusing(),
         )
         self._at, self._requests = now, requests
         return moment

@@ -23,6 +23,9 @@ SUBPROTOCOL = "streambroker.dashboard.v1+json"
 
 Topic = Literal["queues", "consumers"]
 
+Refusing = Literal["disk", "quota", "draining"]
+"""Why publishes are refused: the disk is full, `max_stored_bytes` is used up, or the broker is about to stop."""
+
 
 class Watch(frames.Frame, frozen=True, tag="watch", kw_only=True):
     """What I want to see from now on, in place of what it was: topics, and the events of one queue."""
@@ -120,9 +123,9 @@ def history(points: Iterable[bytes]) -> bytes:
     return b'{"op":"history","points":[%b]}' % b",".join(points)
 
 
-def tick(made_point: bytes, figures: Figures) -> bytes:
-    """The latest point, and the figures of now."""
-    return b'{"op":"tick","point":%b,"stats":%b}' % (made_point, encode(figures))
+def tick(made_point: bytes, figures: Figures, refusing: Refusing | None) -> bytes:
+    """The latest point, the figures of now, and why publishes are refused, null where they are not."""
+    return b'{"op":"tick","point":%b,"stats":%b,"refusing":%b}' % (made_point, encode(figures), encode(refusing))
 
 
 def queues(lines: Iterable[bytes], removed: Sequence[str]) -> bytes:

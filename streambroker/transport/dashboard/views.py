@@ -13,7 +13,7 @@ from streambroker.core.message import State
 from streambroker.protocol.json import encode
 from streambroker.protocol.times import rfc3339
 from streambroker.transport.dashboard import frames
-from streambroker.transport.dashboard.frames import PercentilesOut, Point
+from streambroker.transport.dashboard.frames import PercentilesOut, Point, Refusing
 from streambroker.transport.roster import Consumer, Roster
 from streambroker.transport.status import Depth, Status, together
 
@@ -47,6 +47,7 @@ class Moment:
     depths: Mapping[str, Depth]
     delivery_ms: PercentilesOut | None
     publish_ms: PercentilesOut | None
+    refusing: Refusing | None
 
 
 class Passed(NamedTuple):
@@ -151,7 +152,7 @@ class View:
         """The frame of the latest interval; None before the first one is over."""
         if self._tick is None and self._moment is not None:
             figures = status.figures(self._depth, self.all)
-            self._tick = frames.tick(self._points[-1], figures).decode()
+            self._tick = frames.tick(self._points[-1], figures, self._moment.refusing).decode()
         return self._tick
 
     def history(self) -> str:

@@ -271,7 +271,7 @@ class Fleet:
         if webhook.disabled or self._courier is None or self._closed or not self._broker.knows(webhook.queue):
             return
         if (reason := self._rights.missing(webhook)) is not None:
-            log.info("webhook %s does not run: %s", webhook.id, reason)
+            log.info("webhook %s does not run: %s", webhook.id, reason, extra={"queue": webhook.queue})
             return
         line = self._courier.line(webhook)
         push = Push(
@@ -330,7 +330,7 @@ class Fleet:
     def _may(self, webhook: Webhook) -> bool:
         reason = self._rights.missing(webhook)
         if reason is not None:
-            log.info("webhook %s stops: %s", webhook.id, reason)
+            log.info("webhook %s stops: %s", webhook.id, reason, extra={"queue": webhook.queue})
             # Not from inside of one of its own requests.
             asyncio.get_running_loop().call_soon(self._break_off, webhook.id)
         return reason is None
@@ -340,7 +340,7 @@ class Fleet:
         running = self._running.get(webhook.id)
         if running is None or running.push.webhook is not webhook:
             return
-        log.warning("webhook %s is disabled: %s", webhook.id, reason)
+        log.warning("webhook %s is disabled: %s", webhook.id, reason, extra={"queue": webhook.queue})
         self._retire(webhook.id)
 
         def disabled(found: Webhook) -> Webhook:
@@ -356,7 +356,8 @@ class Fleet:
         if running is None or running.push.webhook is not webhook:
             return
         push = running.push
-        log.info("webhook %s %s", webhook.id, "is slowed down" if push.circuit.open else "runs as it should again")
+        told = "is slowed down" if push.circuit.open else "runs as it should again"
+        log.info("webhook %s %s", webhook.id, told, extra={"queue": webhook.queue})
         since = push.circuit.failing_since if push.circuit.open else None
 
         def failing(found: Webhook) -> Webhook:

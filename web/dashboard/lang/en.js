@@ -62,6 +62,13 @@ export default {
   "status.processed": "processed",
   "status.failed": "failed",
 
+  "refusing.disk": "The disk is full: publishes are refused.",
+  "refusing.diskHint": "Consumers go on. Consume, purge or delete messages, or give the volume more room.",
+  "refusing.quota": "max_stored_bytes is used up: publishes are refused.",
+  "refusing.quotaHint": "Consumers go on. Consume, purge or delete messages, or raise the setting.",
+  "refusing.draining": "The broker is stopping: publishes are refused.",
+  "refusing.drainingHint": "It waits for the messages that are being processed.",
+
   "state.loading": "Loading",
   "state.empty": "Nothing here yet",
   "state.retry": "Try again",

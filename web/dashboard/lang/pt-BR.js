@@ -65,6 +65,13 @@ export default {
   "status.processed": "processada",
   "status.failed": "com falha",
 
+  "refusing.disk": "O disco está cheio: novas mensagens são recusadas.",
+  "refusing.diskHint": "Os consumidores continuam. Consuma, esvazie ou exclua mensagens, ou dê mais espaço ao volume.",
+  "refusing.quota": "max_stored_bytes está esgotado: novas mensagens são recusadas.",
+  "refusing.quotaHint": "Os consumidores continuam. Consuma, esvazie ou exclua mensagens, ou aumente o limite.",
+  "refusing.draining": "O broker está parando: novas mensagens são recusadas.",
+  "refusing.drainingHint": "Ele espera pelas mensagens em processamento.",
+
   "state.loading": "Carregando",
   "state.empty": "Nada por aqui ainda",
   "state.retry": "Tentar novamente",

@@ -45,6 +45,8 @@ export class Feed {
   history = [];
   /** @type {Record<string, any> | null} the stats of the last tick */
   stats = null;
+  /** @type {"disk" | "quota" | "draining" | null} why publishes are refused, as of the last tick */
+  refusing = null;
   /** @type {Map<string, any>} the queue lines by name, while `queues` is watched */
   queues = new Map();
   /** @type {any[] | null} the consumers, while `consumers` is watched; `null` before they came */
@@ -171,9 +173,10 @@ export class Feed {
     }
   }
 
-  /** @param {{point: Point, stats: any}} frame */
+  /** @param {{point: Point, stats: any, refusing: Feed["refusing"]}} frame */
   #tick(frame) {
     this.stats = frame.stats;
+    this.refusing = frame.refusing;
     this.history.push(frame.point);
     if (this.history.length > HISTORY_POINTS) this.history.splice(0, this.history.length - HISTORY_POINTS);
   }

@@ -28,7 +28,8 @@ const UNDER = { queue: "queues", message: "queues" };
 export function createFrame({ session, feed }) {
   const outlet = el("div", { class: "main-inner", id: "page" });
   const banner = el("div", { class: "banner", testid: "state-reconnecting", hidden: true, role: "status" });
-  const main = el("main", { class: "main", id: "content", tabindex: "-1" }, banner, outlet);
+  const alarm = el("div", { class: "banner", testid: "state-refusing", hidden: true, role: "alert" });
+  const main = el("main", { class: "main", id: "content", tabindex: "-1" }, banner, alarm, outlet);
   const linkState = el("span", {
     class: "link-state",
     testid: "connection-state",
@@ -40,9 +41,10 @@ export function createFrame({ session, feed }) {
   const skip = el("a", { class: "skip", href: "#content", text: t("app.skip") });
   skip.addEventListener("click", (event) => (event.preventDefault(), main.focus()));
   const show = () => showState(feed, linkState, banner);
-  const off = feed.on("state", show);
+  const stops = [feed.on("state", show), feed.on("tick", () => showRefusing(feed, alarm))];
   const timer = setInterval(() => feed.state === "reconnecting" && show(), 1_000);
   show();
+  showRefusing(feed, alarm);
   return {
     node: el("div", null, skip, el("div", { class: "frame" }, side, main)),
     outlet,
@@ -51,7 +53,7 @@ export function createFrame({ session, feed }) {
       side.querySelector(".menu-button")?.setAttribute("aria-expanded", "false");
       for (const link of links) mark(link, page);
     },
-    stop: () => (off(), clearInterval(timer)),
+    stop: () => (stops.forEach((stop) => stop()), clearInterval(timer)),
   };
 }
 
@@ -165,6 +167,17 @@ function showState(feed, linkState, banner) {
   setText(linkState, t(`connection.${feed.state}`));
   banner.hidden = feed.state !== "reconnecting" && feed.state !== "refused";
   if (!banner.hidden) fillBanner(feed, banner);
+}
+
+/** That publishes are refused concerns whoever looks, whatever page it is. */
+function showRefusing(/** @type {import("./feed.js").Feed} */ feed, /** @type {HTMLElement} */ alarm) {
+  const why = feed.refusing ?? "";
+  if (alarm.dataset.why === why) return;
+  alarm.dataset.why = why;
+  alarm.hidden = why === "";
+  if (why === "") return replace(alarm);
+  const what = el("strong", { text: t(`refusing.${why}`) });
+  replace(alarm, icon("warning"), what, el("span", { class: "soft", text: t(`refusing.${why}Hint`) }));
 }
 
 /** The seconds change outside the live region's first sentence, which a screen reader hears once. */
