@@ -111,7 +111,7 @@ class BrokerProcess:
             self.process.kill()
             self.process.wait()
             raise
-        self._reader.join(5)
+        self._reader.join(30)
         return status
 
     def token(self, username: str = "admin", password: str = PASSWORD) -> str:

@@ -29,6 +29,11 @@ P = ParamSpec("P")
 
 USERNAME_VARIABLE = "STREAMBROKER_USERNAME"
 PASSWORD_VARIABLE = "STREAMBROKER_PASSWORD"  # noqa: S105
+_SLOW_LOGIN_S = 2.0
+_SLOW_LOGIN = (
+    "waiting for the login: a user may log in a few times a minute, and each command does. It needs none with an API "
+    "key in STREAMBROKER_TOKEN; `streambroker key create NAME` makes one"
+)
 NEEDS_EXTRA = "this command needs the extra cli: pip install 'streambroker[cli]'"
 
 Url = Annotated[
@@ -104,11 +109,22 @@ class Caller:
         """A client for REST; a session that is begun for it ends with it."""
         credentials = self.credentials()
         async with self.rest(credentials) as rest:
+            if "username" not in credentials:
+                yield rest
+                return
+            await self._log_in(rest)
             try:
                 yield rest
             finally:
-                if "username" in credentials:
-                    await log_out(rest)
+                await log_out(rest)
+
+    async def _log_in(self, rest: Rest) -> None:
+        """Begin the session now, to be able to say why nothing happens where the broker makes it wait."""
+        notice = asyncio.get_running_loop().call_later(_SLOW_LOGIN_S, self.out.say, _SLOW_LOGIN)
+        try:
+            await rest.tokens.token()
+        finally:
+            notice.cancel()
 
     def trust(self) -> ssl.SSLContext:
         """The certificates that are trusted: those of the system, and of ``--cacert``."""

@@ -27,7 +27,7 @@ from streambroker.client.errors import (
 from streambroker.client.models import Page
 from streambroker.client.retrying import RetryPolicy, may_repeat
 from streambroker.client.tokens import FixedToken, TokenSource
-from streambroker.client.unreachable import unreachable
+from streambroker.client.unreachable import lost, unreachable
 from streambroker.core.errors import BrokerError
 from streambroker.protocol.json import JsonDecoder
 
@@ -281,8 +281,7 @@ def _past_proxies(url: str) -> dict[str, None] | None:
 
 
 def _lost(error: httpx.TransportError) -> ConnectionLost:
-    text = str(error) or type(error).__name__
+    text, url = str(error) or type(error).__name__, error.request.url
     if not isinstance(error, _NEVER_SENT):
-        return ConnectionLost(f"the connection was lost: {text}")
-    url = error.request.url
+        return lost(url.scheme, text)
     return unreachable(url.scheme, f"{url.host}:{url.port or ''}".rstrip(":"), text)

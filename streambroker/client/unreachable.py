@@ -21,6 +21,11 @@ def unreachable(scheme: str, where: str, why: str) -> ConnectionLost:
     return ConnectionLost(f"cannot connect to {where}: {why}{_other_scheme(scheme, why)}", sent=False)
 
 
+def lost(scheme: str, why: str) -> ConnectionLost:
+    """The error of a connection by `scheme` that ended before its answer, as `why` says."""
+    return ConnectionLost(f"the connection was lost: {why.rstrip('.')}{_other_scheme(scheme, why)}")
+
+
 def _advised(why: str) -> str:
     """What OpenSSL says of a certificate, and what helps where its authority is not known."""
     return f"{why}; {_NAME_IT}" if why.startswith(_OF_THE_AUTHORITY) else why
@@ -30,6 +35,6 @@ def _other_scheme(scheme: str, why: str) -> str:
     """A hint where one side speaks TLS and the other does not; empty for all else."""
     if scheme in ("https", "wss") and ("WRONG_VERSION_NUMBER" in why or "RECORD_LAYER_FAILURE" in why):
         return "; if the broker speaks no TLS, its URL begins with http:"
-    if scheme == "ws" and "valid HTTP response" in why:
+    if (scheme == "ws" and "valid HTTP response" in why) or (scheme == "http" and "without sending a response" in why):
         return "; if the broker speaks TLS, its URL begins with https:"
     return ""

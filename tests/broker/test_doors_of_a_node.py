@@ -47,7 +47,7 @@ class House(NamedTuple):
         return str(reply.json()["message_id"])
 
     async def take(self, queue: str) -> dict[str, Any]:
-        message = (await self.admin.get(f"/queues/{queue}/messages/consume?wait_ms=5000")).json()
+        message = (await self.admin.get(f"/queues/{queue}/messages/consume?wait_ms=40000")).json()
         assert isinstance(message, dict)
         return message
 
@@ -71,7 +71,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     max_frame = settings.max_message_bytes + FRAME_OVERHEAD
     front = server.Server(server.configured(node.application(), settings.heartbeat_ms, max_frame))
     serving = asyncio.create_task(front.serve(sockets=[sock]))
-    await asyncio.wait_for(front.listening.wait(), 10)
+    await asyncio.wait_for(front.listening.wait(), 60)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     async with contextlib.AsyncExitStack() as stack:
         clients: dict[str, httpx.AsyncClient] = {}
@@ -204,7 +204,7 @@ async def test_a_members_queue_socket_without_the_grant_is_closed(house: House, 
     url = f"ws{house.url.removeprefix('http')}/queues/{queue}/ws"
     headers = {"Authorization": f"Bearer {house.tokens['mia']}"}
     async with connect(url, additional_headers=headers, proxy=None) as opened:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             said = [json.loads(text)["op"] async for text in closing(opened)]
         assert said == ["welcome"]
         assert opened.close_code == code

@@ -44,7 +44,7 @@ def test_a_parked_poll_is_shown_and_ended(dashboard: Dashboard, broker: BrokerPr
     row = dashboard.rows("consumer-row-").filter(has_text=queue.name)
     row.get_by_role("button").click()
     dashboard.confirm()
-    polling.join(20)
+    polling.join(60)
     assert [answer.json() for answer in answers] == [None]
     expect(row).to_have_count(0)
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from streambroker.cli import connection
 from streambroker.cli.exits import Exit
 from tests.cli.ops import Command
 from tests.harness import PASSWORD, BrokerProcess
@@ -220,6 +221,13 @@ def test_who_is_asking_is_said_by_options_before_the_environment(
 
 
 # ---- when it does not work
+
+
+def test_a_login_that_takes_long_says_how_to_do_without(admin: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for within_s, told in ((3_600, False), (0, True)):
+        monkeypatch.setattr(connection, "_SLOW_LOGIN_S", within_s)
+        said = admin("queue", "list")
+        assert (said.code, "streambroker key create" in said.err) == (0, told)
 
 
 def test_without_a_login_it_says_how(nobody: Command) -> None:

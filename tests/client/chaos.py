@@ -179,7 +179,7 @@ class Run:
         while not self.stopped.is_set():
             number += 16
             try:
-                published = await client.publish(self.queue, number, timeout=30)
+                published = await client.publish(self.queue, number, timeout=60)
                 self.history.published[number] = published.message_id
             except StreambrokerError:
                 self.history.unknown.add(number)
@@ -224,7 +224,7 @@ class Run:
 
     async def _drained(self, client: Client) -> None:
         """Wait until nothing is left. A message that is held for ever would be a lost one."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 counts = (await client.queues.get(self.queue)).counts
                 if counts.pending + counts.processing == 0:

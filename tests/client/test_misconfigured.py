@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from streambroker.certificates import Pair, make
-from streambroker.client import Client, Unauthenticated, Untrusted
+from streambroker.client import Client, ConnectionLost, Unauthenticated, Untrusted
+from streambroker.client.retrying import NO_RETRY
 from streambroker.client.unreachable import unreachable
 from tests.client.scripted import Conversation, ScriptedBroker, Waits, client_of, subscribed
 
@@ -99,6 +100,15 @@ async def test_a_certificate_of_another_name_is_told(pair: Pair, call: Call) -> 
 def test_tls_on_one_side_only_is_told_with_the_url_that_it_takes(scheme: str, why: str, advice: str) -> None:
     lost = unreachable(scheme, "broker:1", why)
     assert why in lost.detail and lost.detail.endswith(advice) and not lost.outcome_unknown
+
+
+async def test_http_to_a_broker_that_speaks_tls_is_told_with_the_url_that_it_takes(pair: Pair) -> None:
+    async with (
+        _silent_server(_speaking_tls(pair)) as port,
+        Client(f"http://localhost:{port}", token="t", environment={}, retry=NO_RETRY) as client,
+    ):
+        with pytest.raises(ConnectionLost, match="if the broker speaks TLS, its URL begins with https:"):
+            await client.queues.get("q")
 
 
 async def test_a_broker_that_stays_away_is_logged_once_as_a_warning(

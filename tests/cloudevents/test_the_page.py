@@ -29,7 +29,7 @@ def test_the_commands_publish_events_and_take_the_first(broker: BrokerProcess, a
     assert len(commands) == 3
     env = {**os.environ, "TOKEN": broker.token()}
     told = [
-        subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=True, timeout=20).stdout
+        subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, check=True, timeout=60).stdout
         for command in commands
     ]
     assert [json.loads(text)["status"] for text in told[:2]] == ["pending", "pending"]

@@ -63,7 +63,7 @@ class Proxied:
         return httpx.Client(base_url=self.url, verify=self.context, headers=headers, timeout=30, trust_env=False)
 
     def websocket(self, **headers: str) -> Any:
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         return connect(
             f"wss://{HOST}/ws",
             sock=sock,

@@ -21,7 +21,7 @@ from tests.harness import BrokerProcess
 MAX_BODY = 1024 * 1024
 PATH = "/queues/raw/messages"
 GROWTH_KIB = 64 * 1024
-GIVEN_UP_S = 5
+GIVEN_UP_S = 20
 
 
 def chunked(body: bytes, size: int = 50_000) -> bytes:

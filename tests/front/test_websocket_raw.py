@@ -19,7 +19,7 @@ from tests.harness import BrokerProcess
 
 MAX_FRAME = 1024 * 1024 + 64 * 1024
 GROWTH_KIB = 64 * 1024
-GIVEN_UP_S = 5
+GIVEN_UP_S = 20
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 

@@ -21,7 +21,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def token(broker: BrokerProcess) -> str:
     return broker.token()
 
@@ -30,7 +30,7 @@ def token(broker: BrokerProcess) -> str:
 def the_broker_is_unharmed(broker: BrokerProcess) -> Iterator[None]:
     """After each test it serves on, and its log holds nothing at error level."""
     yield
-    assert httpx.get(f"{broker.url}/readyz", timeout=10, trust_env=False).status_code == 200
+    assert httpx.get(f"{broker.url}/readyz", timeout=60, trust_env=False).status_code == 200
     assert [line for line in broker.output if level_of(line) in LOUD] == []
 
 

@@ -132,7 +132,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
         with pytest.raises(DataDirUnusable, match=rf"pid {holder.pid}\b"):
             DirectoryLock(tmp_path)
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     DirectoryLock(tmp_path).release()
 
 

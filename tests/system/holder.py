@@ -25,7 +25,7 @@ class Holder:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
 
-    async def held(self, count: int, timeout: float = 20) -> list[str]:
+    async def held(self, count: int, timeout: float = 60) -> list[str]:
         """The ids of the next ``count`` messages that it got."""
         assert self.process.stdout is not None
         async with asyncio.timeout(timeout):

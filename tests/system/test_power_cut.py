@@ -20,6 +20,8 @@ from tests.system.workload import Interrupt, survive
 
 CUTS = int(os.environ.get("SBTEST_CUTS", "5"))
 TWIN_CUTS = 2
+TWIN_LIVES = 5
+"""How many brokers with the fault in them may get away with their cuts: right after a checkpoint nothing is lost."""
 LIMIT = 300 + 20 * CUTS
 
 # By signal: a time-out by thread would end the process without unmounting anything.
@@ -69,6 +71,10 @@ async def test_a_power_cut_loses_nothing_and_breaks_no_promise(tmp_path: Path, s
 @pytest.mark.parametrize("kind", ["ext4"], indirect=True)
 async def test_a_build_that_does_not_sync_each_commit_is_found_out(tmp_path: Path, seed: int, kind: Kind) -> None:
     command = broken_command("synchronous-normal")
-    with Disk(tmp_path, kind) as disk, BrokerProcess(disk.path / "data", command=command) as broker:
-        findings = await survive(broker, tmp_path, seed, TWIN_CUTS, 0, cutting(disk))
-    assert f"x {Property.LOST}" in findings
+    findings: list[str] = []
+    while len(findings) < TWIN_LIVES and not any(f"x {Property.LOST}" in found for found in findings):
+        life = tmp_path / str(len(findings))
+        life.mkdir()
+        with Disk(life, kind) as disk, BrokerProcess(disk.path / "data", command=command) as broker:
+            findings.append(await survive(broker, life, seed + len(findings), TWIN_CUTS, 0, cutting(disk)))
+    assert f"x {Property.LOST}" in findings[-1]

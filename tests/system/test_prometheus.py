@@ -53,7 +53,7 @@ class Prometheus:
     def __init__(self, directory: Path, config: str) -> None:
         (directory / "prometheus.yml").write_text(config)
         port = free_port()
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False, timeout=10)
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False, timeout=30)
         self.log = directory / "prometheus.log"
         arguments = {
             "config.file": directory / "prometheus.yml",

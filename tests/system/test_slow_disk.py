@@ -55,7 +55,7 @@ async def test_publishes_that_the_disk_cannot_keep_up_with_are_refused_and_memor
             publisher = await socket(broker)
             with injected(strace, broker, tmp_path / "trace", f"fdatasync:delay_enter={SYNC_US}"):
                 flooding = asyncio.create_task(flood(publisher))
-                async with httpx.AsyncClient(base_url=broker.url, timeout=20, trust_env=False) as anybody:
+                async with httpx.AsyncClient(base_url=broker.url, timeout=60, trust_env=False) as anybody:
                     answered = 0
                     while not flooding.done():
                         assert (await anybody.get("/healthz")).status_code == 200

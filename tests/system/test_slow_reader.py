@@ -64,6 +64,6 @@ async def serve_others(broker: BrokerProcess, client: Rest) -> None:
     await connection.call("subscribe", queue="small")
     while True:
         published = await client.publish("small", "quick")
-        (message,) = await connection.receive(timeout=10)
+        (message,) = await connection.receive(timeout=30)
         assert [message["message_id"]] == published
         await connection.call("ack", ids=published)

@@ -146,12 +146,22 @@ class Socket:
         """The next notice of that kind; others are dropped on the way."""
         try:
             async with asyncio.timeout(timeout):
-                while True:
-                    frame = await self.notices.get()
-                    if frame["op"] == op:
-                        return frame
+                while (frame := await self._next_notice())["op"] != op:
+                    pass
+                return frame
         except TimeoutError as error:
             raise Cut(f"no {op} came") from error
+
+    async def _next_notice(self) -> Json:
+        """The next notice; ``Cut`` when the connection ends instead."""
+        coming = asyncio.ensure_future(self.notices.get())
+        try:
+            await asyncio.wait({coming, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                raise Cut("the socket is closed")
+            return coming.result()
+        finally:
+            coming.cancel()
 
     async def receive(self, count: int = 1, timeout: float = 60) -> list[Json]:
         """The next ``count`` deliveries."""

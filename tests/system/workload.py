@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.harness import BrokerProcess
+from tests.harness import RENEWED_AFTER_S, BrokerProcess
 from tests.system.checker import check, summary
 from tests.system.consumers import PollConsumer, SocketConsumer
 from tests.system.history import Crash, History, Resting, Stop, now
@@ -19,7 +19,7 @@ from tests.system.publishers import Publisher, RestPublisher, SocketPublisher
 from tests.system.stage import DEAD, LIMITED, ORDERED, WORK, Stage, value_of
 from tests.system.wire import Rest, eventually
 
-DRAIN_TIMEOUT = 60
+DRAIN_TIMEOUT = 180
 """Seconds until the queues must be empty when nobody publishes and every consumer acks at once."""
 
 Interrupt = Callable[[BrokerProcess, History], Awaitable[None]]
@@ -50,6 +50,7 @@ class Workload:
         self.rng = random.Random(seed)
         self.history = History(dead_letters={LIMITED: DEAD}, limited=frozenset({LIMITED}))
         self.stage = Stage(self.rng, self.history)
+        self._token_at = -RENEWED_AFTER_S
 
     async def run(self, interruptions: int, messages: int, interrupt: Interrupt) -> History:
         """Interrupt the broker at least so often, and until so many messages are confirmed; then drain and look."""
@@ -86,8 +87,8 @@ class Workload:
     async def _start(self) -> None:
         if self.broker.process is None or self.broker.process.poll() is not None:
             await asyncio.to_thread(self.broker.start)
-        if not self.stage.token:
-            self.stage.token = await asyncio.to_thread(self.broker.token)
+        if now() - self._token_at > RENEWED_AFTER_S:  # not at each start: logins are limited
+            self.stage.token, self._token_at = await asyncio.to_thread(self.broker.token), now()
         self.stage.url, self.stage.ws_url = self.broker.url, self.broker.ws_url
         self.stage.up.set()
 

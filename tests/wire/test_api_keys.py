@@ -230,7 +230,7 @@ def test_a_key_outlives_logouts_and_passwords_and_rests_with_its_user(mia: Perso
 
 
 def test_a_key_ends_by_itself(mia: Person) -> None:
-    worker = client_of(mia.client, mia.key(expires_at=later(seconds=1))["key"])
+    worker = client_of(mia.client, mia.key(expires_at=later(seconds=4))["key"])
     reply = eventually(lambda: worker.get("/users/me"), lambda reply: reply.status_code != 200)
     assert "expired" in check_refusal(reply, "unauthenticated")["detail"]
 

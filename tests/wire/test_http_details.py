@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 def raw(broker: BrokerProcess, token: str, *requests: str) -> bytes:
     """All that the broker sends for these requests on one connection, the last of which asks it to close."""
     url = httpx.URL(broker.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
         for number, line in enumerate(requests, 1):
             last = "Connection: close\r\n" if number == len(requests) else ""
             head = f"{line} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {token}\r\n{last}\r\n"
@@ -104,7 +104,7 @@ def test_an_upgrade_echoes_the_request_id_or_makes_one(broker: BrokerProcess, to
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
     }
-    with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=10) as upgraded:
+    with httpx.stream("GET", url, headers=headers, trust_env=False, timeout=60) as upgraded:
         assert upgraded.status_code == 101
         assert upgraded.headers["x-request-id"] == "my-upgrade.42"
 
@@ -168,8 +168,8 @@ def test_a_parked_poll_of_a_queue_that_is_deleted_is_answered_at_once(api: httpx
         one, many = pool.submit(queue.consume, 30_000), pool.submit(queue.take_many, 5, 30_000)
         queue.await_consumers(2)
         assert api.delete(queue.path).status_code == 204
-        assert one.result(timeout=5) is None
-        assert many.result(timeout=5) == []
+        assert one.result(timeout=20) is None
+        assert many.result(timeout=20) == []
 
 
 def test_two_who_create_a_queue_with_different_configs_do_not_both_make_it(api: httpx.Client) -> None:

@@ -185,7 +185,7 @@ def say_it_on_sockets(ws_url: str, good: str, bad: str) -> None:
 
 def say_it_without_http(url: str, secret: str) -> None:
     address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as raw:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as raw:
         raw.sendall(f"password={secret} token={secret}\r\nAuthorization {secret}\r\n\r\n".encode())
         while raw.recv(4096):
             pass

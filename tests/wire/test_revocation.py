@@ -229,7 +229,7 @@ def test_a_secret_that_anybody_can_guess_refuses_to_start_and_is_not_shown(
     with pytest.raises(RuntimeError):
         broker.start()
     assert broker.process is not None
-    assert broker.process.wait(10) == CONFIGURATION
+    assert broker.process.wait(60) == CONFIGURATION
     output = "\n".join(broker.output)
     assert variable.lower() in output
     assert value == "admin" or value not in output

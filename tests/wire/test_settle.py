@@ -101,9 +101,9 @@ def test_an_extend_moves_the_end_of_the_lease(messages: Messages, message: Messa
 
 def test_an_extended_lease_does_not_end_at_its_old_time(queue: Queue, messages: Messages) -> None:
     queue.publish()
-    message = queue.take(lease_ms=400)
+    message = queue.take(lease_ms=2_000)
     messages.settle(message["message_id"], "extend", lease_ms=60_000, lease=message["lease"])
-    assert queue.consume(wait_ms=1200) is None
+    assert queue.consume(wait_ms=3_000) is None
     assert messages.ack(message)["status"] == "processed"
 
 
@@ -332,7 +332,7 @@ def test_a_batch_nack_has_its_options_on_each_item(api: httpx.Client, queue: Que
 
 def test_a_batch_extend_extends_each(api: httpx.Client, queue: Queue, messages: Messages) -> None:
     queue.publish_many(1, 2)
-    first, second = queue.take_many(2, lease_ms=400)
+    first, second = queue.take_many(2, lease_ms=2_000)
     results = settle_batch(
         api, "extend", receipt(first, lease_ms=60_000), {**receipt(second), "lease": "no", "lease_ms": 60_000}
     )

@@ -75,7 +75,7 @@ class Running:
             return self.process.wait(60)
         finally:
             self.process.kill()
-            self._reader.join(5)
+            self._reader.join(30)
 
 
 @contextmanager

@@ -175,7 +175,7 @@ async def test_a_client_that_leaves_is_missed_by_its_long_poll_also_with_a_reque
         client.send(request("/wait") + request("/behind"))
         await world.until(lambda: world.protocols and world.http.pipeline)
         client.writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await world.app.left.wait()
         assert world.app.seen == ["/wait"]
 
@@ -263,7 +263,7 @@ async def test_of_very_many_connections_too_many_some_are_answered_before_they_a
         clients = [await world.client() for _ in range(REFUSED_AT_ONCE + 20)]
         answers = [asyncio.create_task(client.answer()) for client in clients]
         await world.until(lambda: len(world.protocols) == 1 + REFUSED_AT_ONCE)
-        done, waiting = await asyncio.wait(answers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        done, waiting = await asyncio.wait(answers, timeout=40, return_when=asyncio.FIRST_COMPLETED)
         assert {task.result().status for task in done} == {503}
         for task in waiting:
             task.cancel()

@@ -80,7 +80,7 @@ async def test_the_head_of_a_further_request_is_timed_and_the_time_between_is_no
 
 
 async def test_a_connection_that_is_idle_for_long_is_closed() -> None:
-    async with serving(deadlines=replace(SHORT, idle=0.3)) as world:
+    async with serving(deadlines=replace(SHORT, idle=0.6)) as world:
         client = await world.client()
         for path in ("/1", "/2", "/3"):
             client.send(request(path))
@@ -115,7 +115,7 @@ async def test_a_body_that_does_not_come_is_answered_408_and_the_application_hea
         assert answer.status == 408
         assert answer.problem["code"] == "request_timeout"
         assert await client.rest() == b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await world.app.left.wait()
         assert world.app.bodies == []
 

@@ -159,7 +159,7 @@ async def test_nobody_is_a_stranger_to_an_application_that_recognizes_nobody() -
 
 
 async def test_a_stranger_is_idle_for_a_short_time_only() -> None:
-    async with serving(most_of_address=10, deadlines=replace(SHORT, idle=30, idle_unknown=0.2)) as world:
+    async with serving(most_of_address=10, deadlines=replace(SHORT, idle=30, idle_unknown=0.6)) as world:
         stranger, later, client = await world.client(), await world.client(), await world.client()
         for each in (stranger, later):
             each.send(request())

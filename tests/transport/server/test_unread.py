@@ -45,7 +45,7 @@ async def stuck(world: World, path: str) -> Client:
 async def received(client: Client) -> int:
     """How many bytes come until the connection ends, whatever ends it."""
     size = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         try:
             while part := await client.reader.read(1_000_000):
                 size += len(part)
@@ -173,7 +173,7 @@ async def test_what_a_websocket_is_sent_counts_with_the_answers(serve: Serving) 
         other = await world.client(limit=1_000)
         other.send(request(f"/whole/{SMALLER}"))
         await world.until(lambda: len(world.protocols) == 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             await world.app.left.wait()
         assert backlog.count() <= backlog.most
 

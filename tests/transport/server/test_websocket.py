@@ -32,7 +32,7 @@ async def alive(client: Client) -> None:
 
 
 async def test_a_healthy_client_stays_while_the_application_is_busy_for_many_heartbeats() -> None:
-    async with serving(heartbeat_ms=50) as world:
+    async with serving(heartbeat_ms=300) as world:
         client, witness = await world.client(), await world.client()
         await client.opened("/late")
         client.send(frame(b"first") + frame(b"second"))
@@ -61,7 +61,7 @@ async def test_a_client_that_does_not_answer_pings_is_closed_with_4509() -> None
         await client.opened()
         assert await client.close_code() == 4509
         assert await client.rest() == b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await world.app.left.wait()
 
 
@@ -218,7 +218,7 @@ async def test_what_is_no_frame_closes_the_connection_and_nothing_else(
         client.send(wrong + frame(b"after"))
         assert await client.close_code() == code
         assert await client.rest() == b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await world.app.left.wait()
         assert b"after" not in world.app.bodies
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

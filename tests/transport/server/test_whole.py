@@ -65,7 +65,7 @@ async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it_and_then_t
     async with serving() as world:
         client = await world.client()
         client.send(request("/whole", b"abc", b"Expect: 100-continue")[:-3])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"abc" + request("/whole", b"d"))
         assert (await client.answer()).body == b"/whole abc"
