@@ -43,6 +43,10 @@ def act(admin: httpx.Client) -> None:
     assert call("created", "POST", "/users", json=ANA).status_code == 201
     assert call("changed", "PATCH", "/users/ana", json={"grants": []}).status_code == 200
     assert call("failed", "POST", "/login", json={"username": "ana", "password": "wrong one"}).status_code == 401
+    anas = {"username": "ana", "password": ANA["password"]}
+    token = call("in", "POST", "/login", json=anas).json()["access_token"]
+    theirs = {"Authorization": f"Bearer {token}", "X-Request-ID": "out"}
+    assert admin.post("/logout", headers=theirs).status_code == 204
     key = call("key-made", "POST", "/api-keys", json={"name": "k"}).json()["id"]
     assert call("key-deleted", "DELETE", f"/api-keys/{key}").status_code == 204
     queue = "/queues/audited"
@@ -89,6 +93,11 @@ def test_an_audited_action_is_logged_with_its_request_and_who_did_it(
 def test_a_failed_login_is_logged_with_its_request_and_nobody_as_its_user(lines: dict[str, dict[str, Any]]) -> None:
     assert lines["failed"]["event"].startswith("login failed for 'ana'")
     assert "user" not in lines["failed"]
+
+
+def test_a_login_and_its_logout_are_logged_with_whose_they_are(lines: dict[str, dict[str, Any]]) -> None:
+    assert (lines["in"]["event"], lines["in"]["user"]) == ("login of 'ana' from 127.0.0.1", "ana")
+    assert (lines["out"]["event"], lines["out"]["user"]) == ("logout of 'ana'", "ana")
 
 
 @pytest.mark.parametrize("action", ["queue-again", "missing"])

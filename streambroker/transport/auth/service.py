@@ -127,7 +127,9 @@ class AuthService:
         if account is None:
             raise _wrong_login()
         await self.users.rehash(account, password)
-        return await self._open_session(account)
+        pair = await self._open_session(account)
+        _log.info("login of %r from %s", username, address, extra={"user": username})
+        return pair
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """Exchange a refresh token for a new pair; the old one is used up (RFC 9700 §4.14.2).
@@ -151,6 +153,7 @@ class AuthService:
         # Memory before disk: should the write fail, the session stays closed while the broker runs.
         self._revoke(principal.sid, principal.username, now)
         await self._sessions.revoke(principal.sid, now)
+        _log.info("logout of %r", principal.username, extra={"user": principal.username})
 
     async def change_password(self, principal: Principal, current: str, new: str, address: str) -> TokenPair:
         """Give the caller another password: all sessions of the user end, and the answer begins a new one.
