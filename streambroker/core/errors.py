@@ -20,7 +20,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details, as `contract` names the members. Times in milliseconds."""
+    """RFC 9457 problem details. Times in milliseconds."""
 
     type: str
     title: str

@@ -35,6 +35,7 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 
 MAX_BODY = 1024 * 1024
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}").fullmatch
+_TRUTH = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
 _JSON_TYPES = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE).fullmatch
 
 
@@ -105,11 +106,17 @@ class Call:
         """The query as a struct: unknown or wrong parameters are refused. Raises `Invalid`."""
         given: dict[str, str | int] = dict(self.query)
         # Not msgspec's lax mode, which takes "null" for None.
-        for name in (field.encode_name for field in msgspec.structs.fields(type_) if "int" in str(field.type)):
-            if name in given:
+        for name, type_of in ((field.encode_name, str(field.type)) for field in msgspec.structs.fields(type_)):
+            if name not in given:
+                continue
+            if "int" in type_of:
                 if not _WHOLE_NUMBER(self.query[name]):
                     raise invalid(f"/{name}", "Expected `int`")
                 given[name] = int(self.query[name])
+            elif "bool" in type_of:
+                if self.query[name] not in _TRUTH:
+                    raise invalid(f"/{name}", "Expected `true` or `false`")
+                given[name] = _TRUTH[self.query[name]]
         try:
             return msgspec.convert(given, type_)
         except msgspec.ValidationError as error:

@@ -184,7 +184,7 @@ class ListQuery(Body, frozen=True):
 class NackQuery(Body, frozen=True):
     """The predecessor's way to say that a nack requeues."""
 
-    requeue: Literal["true", "True", "1", "false", "False", "0"] | UnsetType = UNSET
+    requeue: bool = False
 
 
 class ConnectQuery(Body, frozen=True):

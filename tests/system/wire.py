@@ -154,9 +154,12 @@ class Socket:
 
     async def _next_notice(self) -> Json:
         """The next notice; ``Cut`` when the connection ends instead."""
+        if not self.notices.empty():
+            return self.notices.get_nowait()
         coming = asyncio.ensure_future(self.notices.get())
         try:
-            await asyncio.wait({coming, self.closed}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {coming, self.closed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 raise Cut("the socket is closed")
             return coming.result()

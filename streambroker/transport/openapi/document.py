@@ -84,7 +84,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "paths": paths,
         **webhooks(endpoints, schemas),
         "components": {
-            "schemas": schemas.components,
+            "schemas": schemas.components | problems.schemas,
             "parameters": PARAMETERS,
             "headers": HEADERS,
             "responses": problems.responses,

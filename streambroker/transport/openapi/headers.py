@@ -107,9 +107,11 @@ def raw_options(members: Schema) -> Iterable[Schema]:
         name = header.decode()
         member = name.removeprefix("x-message-").replace("-", "_")
         schema = not_null(members[member])
+        about = f"`{member}` of a body of raw bytes. Not looked at where the body is JSON."
         if member == "headers":
             schema = {"type": "string", "contentMediaType": "application/json"}
-        about = f"`{member}` of a body of raw bytes. Not looked at where the body is JSON."
+        elif schema.get("format") == "date-time":  # for which generators of clients have no form in a header
+            schema, about = {"type": "string"}, f"{about} A time (RFC 3339)."
         yield {"name": name.title(), "in": "header", "required": False, "schema": schema, "description": about}
 
 

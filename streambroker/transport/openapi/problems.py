@@ -30,10 +30,11 @@ _RETRY_AFTER_MS = 2_000
 
 
 class Problems:
-    """The answers to errors, each described once: `responses` by the names of their kinds."""
+    """The answers to errors, each described once, by the names of their kinds: `responses`, and `schemas` of them."""
 
     def __init__(self) -> None:
         self.responses: Schema = {}
+        self.schemas: Schema = {}
         for kind in ANYWHERE:
             self._reference(kind.status, [kind])
 
@@ -47,23 +48,27 @@ class Problems:
     def _reference(self, status: int, kinds: Sequence[type[BrokerError]]) -> Schema:
         kinds = sorted(kinds, key=lambda kind: kind.__name__)
         name = "Or".join(kind.__name__ for kind in kinds)
-        self.responses.setdefault(name, _answer(status, kinds))
+        # A schema with a name, and statuses as lists of one: generators of clients make little sense of others.
+        self.schemas.setdefault(f"{name}Problem", _schema(status, kinds))
+        self.responses.setdefault(name, _answer(f"{name}Problem", status, kinds))
         return {"$ref": f"#/components/responses/{name}"}
 
 
-def _answer(status: int, kinds: Sequence[type[BrokerError]]) -> Schema:
-    schema = {
-        "allOf": [
-            {"$ref": _PROBLEM},
-            {"properties": {"status": {"const": status}, "code": {"enum": [kind.code for kind in kinds]}}},
-        ]
+def _schema(status: int, kinds: Sequence[type[BrokerError]]) -> Schema:
+    told = {
+        "status": {"type": "integer", "enum": [status]},
+        "code": {"type": "string", "enum": [kind.code for kind in kinds]},
     }
+    return {"allOf": [{"$ref": _PROBLEM}, {"type": "object", "properties": told}]}
+
+
+def _answer(schema: str, status: int, kinds: Sequence[type[BrokerError]]) -> Schema:
     return {
         "description": "\n".join(f"- `{kind.code}`: {prose(kind.__doc__ or '')}" for kind in kinds),
         "headers": answer_headers(status),
         "content": {
             "application/problem+json": {
-                "schema": schema,
+                "schema": {"$ref": f"#/components/schemas/{schema}"},
                 "examples": {
                     kind.code: {"summary": prose(kind.__doc__ or ""), "value": example(kind)} for kind in kinds
                 },

@@ -16,12 +16,18 @@ Schema = dict[str, Any]
 
 COMPONENT = "#/components/schemas/{name}"
 _ANY_JSON = {"description": "Any JSON value, kept byte for byte."}
-# What a publish checks beyond its members, one by one.
+# What a publish checks beyond its members, one by one. In the negative, for of a "oneOf" generators of clients make a
+# type without members.
 _ONE_CONTENT: Schema = {
-    "oneOf": [{"required": ["content"]}, {"required": ["content_base64"]}],
     "not": {
-        "required": ["delay_ms", "available_at"],
-        "properties": {"delay_ms": {"type": "integer"}, "available_at": {"type": "string"}},
+        "anyOf": [
+            {"required": ["content", "content_base64"]},
+            {"not": {"anyOf": [{"required": ["content"]}, {"required": ["content_base64"]}]}},
+            {
+                "required": ["delay_ms", "available_at"],
+                "properties": {"delay_ms": {"type": "integer"}, "available_at": {"type": "string"}},
+            },
+        ]
     },
 }
 # Python needs it after "$", which lets a trailing newline through there; in JSON Schema's expressions "$" is the end.

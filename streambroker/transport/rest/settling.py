@@ -52,7 +52,7 @@ class SettleDoor:
         number = await self._mine(call)
         asked = call.options(schemas.NackQuery)
         given = await call.optional_json(_nack, schemas.NackIn())
-        if asked.requeue in ("true", "True", "1"):
+        if asked.requeue:
             given = msgspec.structs.replace(given, requeue=True)
         return await self._settle(call, self._nacked(number, given, call))
 
