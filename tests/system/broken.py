@@ -78,6 +78,7 @@ def _answer_before_commit(kind: type[Any]) -> None:
         if engine._db.in_transaction:
             time.sleep(COMMIT_DELAY)
             engine._db.execute("COMMIT")
+            engine.catalog.commit()
 
     def turn(engine: Any, commands: Sequence[Any]) -> list[Any]:
         hasty = [index for index, command in enumerate(commands) if type(command) is kind]

@@ -7,6 +7,7 @@ kept from then on, undone with the transaction where one fails.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,17 +19,23 @@ from streambroker.store.sql import statements as sql
 
 
 class QueueRow(msgspec.Struct):
-    """A queue and how many messages stand where; `counts` is indexed by `State`. `stored` is their content in bytes,
+    """A queue and how many messages stand where; `counts` is indexed by `State`, and so is `committed`, which is what
+    others are told: the counts as of the last commit, never changed but replaced. `stored` is their content in bytes,
     and that of their attributes; it is known only where owners have a quota."""
 
     id: int
     queue: Queue
     counts: list[int]
+    committed: Sequence[int]
     stored: int = 0
 
     @property
     def config(self) -> QueueConfig:
         return self.queue.config
+
+
+def _empty(number: int, queue: Queue) -> QueueRow:
+    return QueueRow(number, queue, [0] * len(State), (0,) * len(State))
 
 
 class Catalog:
@@ -57,10 +64,12 @@ class Catalog:
                 self.dropped.append(number)
                 continue
             queue = Queue(name, msgspec.json.decode(config, type=QueueConfig), bool(paused), created_at, owner)
-            by_id[number] = self._know(QueueRow(number, queue, [0] * len(State)))
+            by_id[number] = self._know(_empty(number, queue))
         for number, state, count in self._db.execute(sql.COUNT).fetchall():
             if number in by_id:
                 by_id[number].counts[state] = count
+        for row in by_id.values():
+            row.committed = row.counts.copy()
         self._stored = {}
         for number, stored in self._db.execute(sql.STORED).fetchall() if self.quota else ():
             if number in by_id:
@@ -76,6 +85,13 @@ class Catalog:
     def begin(self) -> None:
         """A transaction begins: what changes from here on can be undone."""
         self._undo, self._undo_stored, self._changed = {}, {}, False
+
+    def commit(self) -> None:
+        """The transaction was committed: what it counted may be told."""
+        for number in self._undo:
+            if (name := self.names.get(number)) is not None:
+                row = self.by_name[name]
+                row.committed = row.counts.copy()
 
     def undo(self) -> None:
         """The transaction was rolled back."""
@@ -98,7 +114,7 @@ class Catalog:
     def depth(self, name: str) -> Depth:
         """How many messages of the queue stand where."""
         row = self.by_name.get(name)
-        return Depth(*row.counts) if row else Depth()
+        return Depth(*row.committed) if row else Depth()
 
     def stored(self, name: str) -> int:
         """The bytes that count against the quota of the queue's owner."""
@@ -169,7 +185,7 @@ class Catalog:
             number = self._db.execute(
                 sql.INSERT_QUEUE, (queue.name, config, queue.paused, queue.created_at, queue.owner)
             ).lastrowid
-            self._know(QueueRow(number or 0, queue, [0] * len(State)))
+            self._know(_empty(number or 0, queue))
         else:
             self._db.execute(sql.UPDATE_QUEUE, (config, queue.paused, row.id))
             row.queue = queue

@@ -93,6 +93,7 @@ class SqliteEngine:
     # -- start ---------------------------------------------------------------------------------------------------------
 
     def _recover(self, now: int) -> None:
+        self.catalog.begin()
         self._db.execute("BEGIN IMMEDIATE")
         for row in self.catalog.by_name.values():
             if not row.counts[State.LEASED]:
@@ -101,10 +102,11 @@ class SqliteEngine:
             standings = [sql.standing(values, self.catalog.names) for values in held]
             self._standings.keep([(standing.id, timeline.restarted(standing, now)) for standing in standings])
             back = self._db.execute(sql.GIVE_BACK, (row.id,)).rowcount
-            row.counts[State.LEASED] -= back
-            row.counts[State.READY] += back
+            self.catalog.count(row, State.LEASED, -back)
+            self.catalog.count(row, State.READY, back)
             self._db.execute(sql.CLAMP, (now, now, now, row.id))
         self._db.execute("COMMIT")
+        self.catalog.commit()
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 

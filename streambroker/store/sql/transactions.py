@@ -53,6 +53,7 @@ class Transactions:
             self._db.execute("COMMIT")
             if not relaxed:
                 self.sync_seconds.add(perf_counter() - began)
+            self._catalog.commit()
             return answer
         except BaseException as error:
             self._roll_back(error)

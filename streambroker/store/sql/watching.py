@@ -61,7 +61,7 @@ class Watching:
 
     def depths(self) -> Mapping[str, Sequence[int]]:
         """How many messages stand where, by queue; indexed by `State`."""
-        return {name: row.counts.copy() for name, row in self._engine.catalog.by_name.copy().items()}
+        return {name: row.committed for name, row in self._engine.catalog.by_name.copy().items()}
 
     def oldest(self, queues: Sequence[str]) -> Mapping[str, int]:
         """When the oldest message that is ready was published, in milliseconds since 1970, of each queue that has one.
