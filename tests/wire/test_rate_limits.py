@@ -246,21 +246,35 @@ def test_a_restart_keeps_what_the_guard_counted(tmp_path: Path) -> None:
 
 
 def test_brokers_share_a_limit_through_redis_and_go_on_without_it(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
+    # On a machine that is so busy that Redis answers too late, brokers count by themselves at once: another try.
+    assert any(shared_and_gone_on(tmp_path / str(number)) for number in range(5))
+
+
+def shared_and_gone_on(directory: Path) -> bool:
+    """Whether two brokers did so; False where Redis was too slow for one of them."""
+    directory.mkdir()
+    server = RedisServer(directory)
     server.start()
     env = {**limits(default="10/day"), "STREAMBROKER_RATE_LIMIT_STORAGE": server.url}
     try:
-        with BrokerProcess(tmp_path / "one", env=env) as one, BrokerProcess(tmp_path / "other", env=env) as other:
+        with BrokerProcess(directory / "one", env=env) as one, BrokerProcess(directory / "other", env=env) as other:
             with one.client() as here, other.client() as there:
-                assert [here.get("/queues").status_code for _ in range(6)] == [200] * 6
-                assert [there.get("/queues").status_code for _ in range(5)] == [200] * 4 + [429]
+                counted = [client.get("/queues").status_code for client in [here] * 6 + [there] * 5]
+                if without_redis(one) or without_redis(other):
+                    return False
+                assert counted == [200] * 10 + [429]
                 server.stop()
                 with caller(one, "127.0.0.61") as stranger:
                     assert [stranger.get("/queues").status_code for _ in range(11)] == [401] * 10 + [429]
             assert one.terminate() == 0
-            assert [line for line in one.output if "Redis fails" in line]
+            assert without_redis(one)
     finally:
         server.stop()
+    return True
+
+
+def without_redis(broker: BrokerProcess) -> bool:
+    return any("Redis fails" in line for line in list(broker.output))
 
 
 # --- a flood of logins
